@@ -1,0 +1,64 @@
+# Everything here needs Python >= 3.11 with pip, and make; uv is used where it is there.
+# All paths are relative, because make cannot have a space in a target, and your folder may.
+
+.DEFAULT_GOAL := help
+.PHONY: help run dev test check lint format docs lock clean clean-data
+
+PY := .venv/bin/python
+# One person's arguments for one run: `make test ARGS="-k login"`, `make lock ARGS=--upgrade`.
+ARGS ?=
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+
+run: .venv/app.stamp ## Start everything: PostgreSQL, migrations, the first superuser, http://127.0.0.1:8000
+	@$(PY) -m tools.run
+
+dev: .venv/app.stamp ## The same, but it starts again whenever you change the code
+	@.venv/bin/apictl dev
+
+test: .venv/dev.stamp ## Run every test on a PostgreSQL of its own, and measure the coverage
+	@$(PY) -m coverage erase
+	@$(PY) -m pytest -n logical --cov --cov-report= $(ARGS)
+	@$(PY) -m coverage json --quiet -o - | $(PY) -m tools.coverage_gate
+
+check: lint test ## Everything that CI demands
+
+lint: .venv/dev.stamp ## Look for mistakes without running anything: style, types, who imports whom
+	@$(PY) -m ruff check
+	@$(PY) -m ruff format --check
+	@$(PY) -m mypy
+	@.venv/bin/lint-imports
+
+format: .venv/dev.stamp ## Correct what can be corrected by a program
+	@$(PY) -m ruff check --fix
+	@$(PY) -m ruff format
+
+docs: .venv/dev.stamp ## Write README's tables and .env.example again, from the code
+	@$(PY) -m tools.docs
+
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--no-emit-index-url --custom-compile-command "make lock" pyproject.toml $(ARGS)
+
+lock: ## Pin the dependencies again, with hashes (needs uv)
+	$(COMPILE) --group build -o requirements/app.txt
+	$(COMPILE) --group build --group dev --constraint requirements/app.txt -o requirements/dev.txt
+
+clean: ## Remove what can be made again: environment, caches, builds; never your data
+	rm -rf .venv .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache \
+		build dist htmlcov
+	find api cli alembic tests tools -name __pycache__ -prune -exec rm -rf {} +
+
+clean-data: .venv/app.stamp ## Destroy the embedded database and the secret key in .apictl; asks first
+	@$(PY) -m tools.clean_data
+
+# An environment that was moved or copied still belongs to its old place, and one may outlive its Python: make it again.
+ifneq ($(shell test -x $(PY) && test "$$(cat .venv/place)" = "$$(pwd -P)" && echo here),here)
+.PHONY: .venv/app.stamp .venv/dev.stamp
+endif
+
+.venv/app.stamp: requirements/app.txt pyproject.toml tools/install
+	@sh tools/install app
+
+.venv/dev.stamp: requirements/dev.txt requirements/app.txt pyproject.toml tools/install
+	@sh tools/install dev

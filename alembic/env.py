@@ -1,0 +1,47 @@
+"""Alembic's environment: uses the connection that a service hands over, or opens its own when Alembic runs bare."""
+
+import asyncio
+from logging.config import fileConfig
+
+from alembic import context
+from sqlalchemy import Connection
+
+from api.config import Settings
+from api.core.runtime import Runtime
+from api.models import metadata
+
+
+def run(connection: Connection) -> None:
+    """Run the migrations that the command asks for, on this connection and in one transaction."""
+    context.configure(connection=connection, target_metadata=metadata, compare_type=True, compare_server_default=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def run_bare() -> None:
+    """Open the configured database, as `alembic upgrade head` in a clone does."""
+    async with (
+        Runtime.open(Settings.load(), pool_size=1) as runtime,
+        runtime.patient_engine() as engine,
+        engine.begin() as connection,
+    ):
+        await connection.run_sync(run)
+
+
+def run_offline() -> None:
+    """Print the SQL instead of running it."""
+    context.configure(dialect_name="postgresql", target_metadata=metadata, literal_binds=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+given: Connection | None = context.config.attributes.get("connection")
+if given is not None:
+    run(given)
+elif context.is_offline_mode():
+    run_offline()
+else:
+    if context.config.config_file_name is not None:
+        # Only here: it would silence the loggers of a running application.
+        fileConfig(context.config.config_file_name, disable_existing_loggers=False)
+    asyncio.run(run_bare())

@@ -1,0 +1,174 @@
+"""Settings: what a deployment may decide, each from `APICTL_<NAME>`, the `.env` file, or its default here.
+
+Nothing in this module opens, connects or starts anything.
+"""
+
+import difflib
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from api.core.errors import BadSettings, FieldError
+
+PREFIX: Final = "APICTL_"
+ENV_FILE: Final = ".env"
+# Read by the terminal tool itself or by the embedded PostgreSQL, not by the service.
+OTHER_VARIABLES: Final = frozenset({"APICTL_PASSWORD", "APICTL_POSTGRES_USER", "APICTL_STATE_DIR"})
+
+# What others set: Typer's shell completion, and Kubernetes for a Service called apictl.
+NOT_OURS: Final = re.compile(r"_?APICTL_(COMPLETE|SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_.+)?)")
+
+Seconds = Annotated[int, Field(ge=1, le=10 * 365 * 86400)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process; frozen, and constructed only through `Settings.load`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_file=ENV_FILE,
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        populate_by_name=True,
+    )
+
+    database_url: Annotated[
+        SecretStr | None,
+        Field(
+            validation_alias=AliasChoices("APICTL_DATABASE_URL", "DATABASE_URL"),
+            description="PostgreSQL >= 14, in any form of URL that libpq reads. Unset: the embedded PostgreSQL.",
+        ),
+    ] = None
+    home: Annotated[Path, Field(description="Where the embedded PostgreSQL and the generated secret key are kept.")] = (
+        Path(".apictl")
+    )
+    postgres_bin: Annotated[
+        Path | None,
+        Field(description="Folder of PostgreSQL's own binaries, where the packaged ones do not run (musl)."),
+    ] = None
+    secret_key: Annotated[
+        SecretStr | None,
+        Field(description="Signs tokens; at least 32 bytes. Unset: the key that quickstart made in APICTL_HOME."),
+    ] = None
+    listen_host: Annotated[str, Field(min_length=1, description="Address that the server listens on.")] = "127.0.0.1"
+    # Not `port`: Kubernetes gives the pods beside a Service called apictl an APICTL_PORT of its own, a URL.
+    listen_port: Annotated[
+        int, Field(ge=0, le=65535, description="Port that the server listens on; 0 takes a free one.")
+    ] = 8000
+    issuer: Annotated[
+        str, Field(min_length=1, description="`iss` and `aud` of the access tokens: your public URL.")
+    ] = "http://127.0.0.1:8000"
+    access_token_ttl: Annotated[Seconds, Field(description="Seconds that an access token is good for.")] = 900
+    session_ttl: Annotated[
+        Seconds, Field(description="Seconds after a login when its refresh tokens end, used or not.")
+    ] = 30 * 86400
+    refresh_grace: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=300,
+            description="Seconds during which a refresh token used twice gets the same successor. 0: strict.",
+        ),
+    ] = 10
+    password_min_length: Annotated[
+        int, Field(ge=8, le=128, description="Shortest password that is accepted, in characters.")
+    ] = 15
+    pool_size: Annotated[int, Field(ge=1, le=200, description="Database connections per process.")] = 10
+    pool_timeout: Annotated[
+        float, Field(gt=0, le=60, description="Seconds to wait for a free connection before 503.")
+    ] = 2.0
+    connect_timeout: Annotated[
+        float, Field(gt=0, le=60, description="Seconds to wait for the database to accept a connection.")
+    ] = 3.0
+    statement_timeout: Annotated[float, Field(gt=0, le=3600, description="Seconds that a statement may take.")] = 4.0
+    max_body_bytes: Annotated[
+        int, Field(ge=1024, le=1 << 30, description="Largest request body, in bytes; beyond it 413.")
+    ] = 64 * 1024
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Field(description="How much the server logs.")
+    ] = "info"
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            # The words of urlsplit's own errors can hold a part of the URL, and so of its password.
+            try:
+                scheme = urlsplit(value.get_secret_value()).scheme.partition("+")[0]
+            except ValueError:
+                raise ValueError("it is not a URL") from None
+            if scheme not in {"postgres", "postgresql"}:
+                raise ValueError("it must start with postgresql:// (only PostgreSQL is supported)")
+        return value
+
+    @classmethod
+    def load(cls, **flags: Any) -> Self:
+        """Read the settings; `flags` (those that are not None) win over every other source.
+
+        Raises:
+            BadSettings: A value is unusable, or an `APICTL_*` variable is none of ours.
+        """
+        refuse_foreign_file()
+        refuse_unknown_variables(cls)
+        try:
+            return cls(**{name: value for name, value in flags.items() if value is not None})
+        except ValidationError as error:
+            refused = [
+                FieldError(variable_name(str(item["loc"][0])), item["msg"].removeprefix("Value error, "), item["type"])
+                for item in error.errors(include_input=False, include_context=False, include_url=False)
+            ]
+            names = "; ".join(f"{item['field']}: {item['message']}" for item in refused)
+            raise BadSettings(
+                "The settings cannot work", cause=names, hint="correct it in the environment or in .env",
+                errors=refused,
+            ) from None  # fmt: skip
+
+
+def variable_name(field: str) -> str:
+    """Return the environment variable of a field, as a person would set it."""
+    return field if field.isupper() else PREFIX + field.upper()
+
+
+def refuse_foreign_file() -> None:
+    """Refuse an `.env` that somebody else could have written: it names programs to run and keys to sign with.
+
+    Raises:
+        BadSettings: It belongs to another account, or everybody may write to it.
+    """
+    try:
+        found = Path(ENV_FILE).stat()
+    except OSError:
+        return
+    if found.st_uid not in {os.geteuid(), 0} or found.st_mode & 0o002:
+        raise BadSettings(
+            f"{Path(ENV_FILE).resolve()} could have been written by somebody else",
+            hint="make it your own (chown, chmod o-w), or set the variables in the environment",
+        )
+
+
+def refuse_unknown_variables(settings: type[Settings]) -> None:
+    """Refuse `APICTL_*` names that nothing reads: a misspelt setting must not be silently ignored.
+
+    Raises:
+        BadSettings: Names the variable and the nearest one that exists.
+    """
+    known = {variable_name(name) for name in settings.model_fields} | OTHER_VARIABLES
+    present = set(os.environ)
+    if Path(ENV_FILE).is_file():
+        present |= set(dotenv_values(ENV_FILE))
+    for name in sorted(present - known):
+        if name.startswith(PREFIX) and not NOT_OURS.fullmatch(name):
+            nearest = difflib.get_close_matches(name, sorted(known), n=1)
+            raise BadSettings(
+                f"{name} is not a setting",
+                hint=f"did you mean {nearest[0]}?" if nearest else "see .env.example for every setting",
+            )

@@ -1,0 +1,138 @@
+"""Who is asking, and what they may do. The door builds an Actor; the service decides with it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, Self
+from uuid import UUID
+
+from api.core.errors import MissingScope, NotAuthenticated
+
+
+class Scope(StrEnum):
+    """The closed list of permissions, `feature:verb`."""
+
+    USERS_READ = "users:read"
+    USERS_WRITE = "users:write"
+    USERS_DELETE = "users:delete"
+    TOKENS_READ = "tokens:read"
+    TOKENS_WRITE = "tokens:write"
+    MIGRATIONS_READ = "migrations:read"
+    MIGRATIONS_RUN = "migrations:run"
+
+
+SCOPE_TEXTS = {
+    Scope.USERS_READ: "See every user.",
+    Scope.USERS_WRITE: "Create and change users (and so see them), set passwords, activate and deactivate.",
+    Scope.USERS_DELETE: "Delete users.",
+    Scope.TOKENS_READ: "See everybody's sessions.",
+    Scope.TOKENS_WRITE: "Issue tokens for others, and end their sessions.",
+    Scope.MIGRATIONS_READ: "See where the database's schema stands.",
+    Scope.MIGRATIONS_RUN: "Migrate the database.",
+}
+ALL_SCOPES = frozenset(Scope)
+NO_SCOPES: frozenset[Scope] = frozenset()
+
+Door = Literal["http", "cli"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """The caller of a service.
+
+    Attributes:
+        name: How the audit log calls them: an e-mail address, or `operator:alice@host`.
+        scopes: What they may do now: the token's scopes that their owner holds as well.
+        user_id: The user behind the call; None for an operator with access to the database.
+        session_id: The session behind the access token, if there is one.
+        narrowed: Whether the token was made to do less than its owner may.
+        door: The door they came through.
+        request_id: The id under which the logs hold this call.
+    """
+
+    name: str
+    scopes: frozenset[Scope]
+    door: Door
+    user_id: UUID | None = None
+    session_id: UUID | None = None
+    narrowed: bool = False
+    request_id: str = ""
+
+    @classmethod
+    def operator(cls, name: str) -> Self:
+        """Return the actor of a terminal with access to the database: it could write the rows anyway."""
+        return cls(name=f"operator:{name}", scopes=ALL_SCOPES, door="cli")
+
+    @classmethod
+    def nobody(cls, *, door: Door = "http", request_id: str = "") -> Self:
+        """Return the actor of a caller without credentials, who may do nothing."""
+        return cls(name="nobody", scopes=NO_SCOPES, door=door, request_id=request_id)
+
+    @property
+    def is_nobody(self) -> bool:
+        """Whether the caller showed no credentials."""
+        return self.user_id is None and not self.scopes
+
+    def may(self, *scopes: Scope) -> bool:
+        """Tell whether the actor holds every one of these scopes."""
+        return self.scopes.issuperset(scopes)
+
+    def require(self, *scopes: Scope) -> None:
+        """Go on only if the actor holds every one of these scopes.
+
+        Raises:
+            NotAuthenticated: Nobody is asking.
+            MissingScope: The actor lacks one; `detail` names it.
+        """
+        if self.is_nobody:
+            raise NotAuthenticated
+        missing = [scope for scope in scopes if scope not in self.scopes]
+        if missing:
+            raise MissingScope(f"This needs the scope {' and '.join(missing)}")
+
+    def require_power_over(self, held: frozenset[Scope]) -> None:
+        """Go on only if the actor holds whatever the account in question holds, or would be given.
+
+        Whoever may set a password, issue a token or grant a power could otherwise make themselves more than they are;
+        also a narrowed token of the account's own owner.
+
+        Raises:
+            MissingScope: The account can do something that the actor cannot.
+        """
+        if not self.scopes >= held:
+            raise MissingScope(
+                "This takes every scope of the account that it is about",
+                hint=f"you lack {', '.join(sorted(held - self.scopes))}",
+            )
+
+    def require_identity(self) -> UUID:
+        """Return the id of the user behind the call.
+
+        Raises:
+            NotAuthenticated: No user stands behind it.
+        """
+        if self.user_id is None:
+            raise NotAuthenticated("This is about the user who asks, and no user is signed in")
+        return self.user_id
+
+    def require_own_session(self) -> UUID:
+        """Return the id of the user behind the call, who came with everything that they may do.
+
+        A token that was narrowed to one purpose is not its owner: it changes neither their name nor their sessions.
+
+        Raises:
+            NotAuthenticated: No user stands behind it.
+            MissingScope: The token was narrowed.
+        """
+        user_id = self.require_identity()
+        if self.narrowed:
+            raise MissingScope("A token that was narrowed to some scopes cannot change its owner's own account")
+        return user_id
+
+
+def scopes_of(*, is_superuser: bool, granted: Iterable[str] | None) -> frozenset[Scope]:
+    """Return what a session may do: its granted scopes (None: all) that its owner holds now."""
+    owned = ALL_SCOPES if is_superuser else NO_SCOPES
+    if granted is None:
+        return owned
+    return owned & frozenset(Scope(name) for name in granted if name in ALL_SCOPES)

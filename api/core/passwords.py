@@ -1,0 +1,201 @@
+"""Passwords: the policy, and hashing in an executor of its own. Who owns a password is not known here."""
+
+import asyncio
+import os
+import unicodedata
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Final, TypeVar
+
+# libpass installs under this name; beside passlib itself, one overwrites the other.
+from passlib.context import CryptContext
+from passlib.exc import PasslibSecurityError, PasswordSizeError, UnknownHashError
+
+from api.core.errors import ApictlError, Busy, FieldError, Kind
+
+MAX_CHARACTERS: Final = 256
+MAX_BYTES: Final = 1024
+BCRYPT_MAX_BYTES: Final = 72
+# OWASP ASVS 5.0, appendix C: argon2id with t=2 needs m >= 19 MiB. One lane: a login then costs one core.
+ARGON2: Final = {
+    "argon2__type": "ID",
+    "argon2__time_cost": 2,
+    "argon2__memory_cost": 19 * 1024,
+    "argon2__parallelism": 1,
+}
+ACCEPTED_SCHEMES: Final = [
+    "argon2",
+    "bcrypt",
+    "pbkdf2_sha256",
+    "pbkdf2_sha512",
+    "scrypt",
+    "django_pbkdf2_sha256",
+]
+SYMBOLS: Final = frozenset("@({[<!|$+%")
+ONE_SYMBOL_A_LETTER: Final = str.maketrans("@{[<!|$+", "4(((1157")
+QUEUE_LIMIT: Final = 64
+QUEUE_SECONDS: Final = 2.0
+
+T = TypeVar("T")
+
+
+class WeakPassword(ApictlError):
+    """The password is too short, too long, or too easy to guess."""
+
+    kind = Kind.INVALID
+    code = "weak-password"
+    title = "The password was refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The outcome of a check; `rehash` is the hash to store when the old one is out of date."""
+
+    ok: bool
+    rehash: str | None = None
+
+
+def normalise(password: str) -> str:
+    """Return the password as it is hashed: NFC, as RFC 8265 (OpaqueString) asks; nothing trimmed or cut."""
+    return unicodedata.normalize("NFC", password)
+
+
+def is_too_long(password: str) -> bool:
+    """Tell whether the password is beyond what is ever hashed."""
+    return len(password) > MAX_CHARACTERS or len(password.encode(errors="surrogatepass")) > MAX_BYTES
+
+
+def is_hashable(password: str) -> bool:
+    """Tell whether every scheme can take the password: it is bounded, valid Unicode, and without U+0000."""
+    try:
+        return not is_too_long(password) and b"\x00" not in password.encode()
+    except UnicodeEncodeError:
+        return False
+
+
+def affordable(password: str) -> str:
+    """Return what zxcvbn is shown of a password: it refuses more than 72 characters, and must not be made to think.
+
+    It tries every way to read "1337" symbols as letters, and a password with all of them would take it two seconds, for
+    which nobody else could log in. One with more than three is shown with a single symbol for each letter.
+    """
+    shown = password[:72]
+    return shown.translate(ONE_SYMBOL_A_LETTER) if len(SYMBOLS & set(shown)) > 3 else shown
+
+
+class Passwords:
+    """Checks and hashes passwords without stalling the event loop.
+
+    Argon2 releases the GIL, so as many threads as cores give the full rate; more would only add 19 MiB each and
+    delay the loop. Beyond `QUEUE_LIMIT` waiting, or `QUEUE_SECONDS` of waiting, the caller is told to come back.
+    """
+
+    _context: ClassVar = CryptContext(schemes=ACCEPTED_SCHEMES, deprecated="auto", **ARGON2)
+
+    def __init__(self, *, min_length: int, threads: int | None = None) -> None:
+        self.min_length = min_length
+        self._threads = threads or os.cpu_count() or 1
+        self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="passwords")
+        self._slots = asyncio.Semaphore(self._threads)
+        self._waiting = 0
+        self._dummy_hash: str | None = None
+
+    async def prepare(self) -> None:
+        """Make the hash that logins for unknown accounts are checked against, by the live policy: the same cost."""
+        self._dummy_hash = await self._run(partial(self._context.hash, "a password that nobody has"))
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def hash(self, password: str, *, personal: Sequence[str] = ()) -> str:
+        """Return the hash of a new password that the policy accepts.
+
+        Args:
+            password: As the person typed it.
+            personal: What an attacker would try first: the e-mail address and the name.
+
+        Raises:
+            WeakPassword: The policy refuses it; nothing was hashed.
+            Busy: The queue is full.
+        """
+        password = normalise(password)
+        self._check_length(password)
+        return await self._run(partial(self._check_and_hash, password, tuple(personal)))
+
+    async def verify(self, password: str, stored: str | None) -> Verified:
+        """Check a password against a stored hash; with none, spend the same time and say no.
+
+        Raises:
+            Busy: The queue is full.
+        """
+        if self._dummy_hash is None:
+            await self.prepare()
+        if not is_hashable(password):
+            # The same for every account, so the saved time tells nothing.
+            return Verified(ok=False)
+        return await self._run(partial(self._verify, normalise(password), stored))
+
+    def _check_length(self, password: str) -> None:
+        if is_too_long(password):
+            problem = f"it may have at most {MAX_CHARACTERS} characters and {MAX_BYTES} bytes"
+        elif len(password) < self.min_length:
+            problem = f"it must have at least {self.min_length} characters"
+        elif not is_hashable(password):
+            problem = "it contains a character that no text can hold"
+        else:
+            return
+        raise WeakPassword(f"The password was refused: {problem}", errors=[FieldError("password", problem, "length")])
+
+    def _check_and_hash(self, password: str, personal: tuple[str, ...]) -> str:
+        # Heavy to import, and needed only here.
+        from zxcvbn import zxcvbn  # noqa: PLC0415
+
+        guess = zxcvbn(affordable(password), user_inputs=list(personal))
+        if guess["score"] < 2:
+            problem = "it is easy to guess; four unrelated words are not"
+            raise WeakPassword(
+                f"The password was refused: {problem}",
+                cause=guess["feedback"]["warning"] or None,
+                errors=[FieldError("password", problem, "guessable")],
+            )
+        hashed: str = self._context.hash(password)
+        return hashed
+
+    def _verify(self, password: str, stored: str | None) -> Verified:
+        if stored is None:
+            self._context.verify(password, self._dummy_hash)
+            return Verified(ok=False)
+        if stored.startswith("$2") and len(password.encode()) > BCRYPT_MAX_BYTES:
+            # bcrypt 5 raises, where older ones compared the first 72 bytes only.
+            return Verified(ok=False)
+        try:
+            ok, rehash = self._context.verify_and_update(password, stored)
+        except (UnknownHashError, PasswordSizeError, PasslibSecurityError, ValueError):
+            # A hash that no scheme of ours made can belong to nobody.
+            return Verified(ok=False)
+        return Verified(ok=bool(ok), rehash=rehash)
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        async with self._turn():
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        if self._waiting >= QUEUE_LIMIT:
+            raise Busy("Too many passwords are being checked")
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(QUEUE_SECONDS):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise Busy("Too many passwords are being checked") from None
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._slots.release()

@@ -1,0 +1,115 @@
+"""What a process holds: settings, the connection pool, the password hasher; opened once, closed once."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+from api.config import Settings
+from api.core.failures import translated
+from api.core.passwords import Passwords
+from api.database import make_engine
+from api.postgres.embedded import EmbeddedPostgres
+
+
+class Transaction(Protocol):
+    """`Runtime.transaction`."""
+
+    def __call__(self, *, readonly: bool = False) -> AbstractAsyncContextManager[AsyncSession]:
+        """Open a transaction."""
+        ...
+
+
+@contextmanager
+def held_database(settings: Settings, *, create: bool = False) -> Iterator[str]:
+    """Hold the database for the length of a `with` block, and yield its URL; blocks while an embedded one starts.
+
+    Args:
+        settings: Name the database, or the home of the embedded one.
+        create: Make the embedded one where there is neither a URL nor a data folder.
+
+    Raises:
+        BadSettings: No database is configured.
+        DatabaseUnreachable: The embedded PostgreSQL does not start.
+    """
+    if settings.database_url is not None:
+        yield settings.database_url.get_secret_value()
+        return
+    with EmbeddedPostgres(settings.home, binaries=settings.postgres_bin).acquire(create=create) as lease:
+        yield lease.url
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The process's own resources; services get what they need of it by constructor.
+
+    Attributes:
+        settings: The frozen settings.
+        database_url: The URL in use: the configured one, or the embedded server's.
+        engine: The pool that requests share.
+        passwords: Policy and hashing.
+    """
+
+    settings: Settings
+    database_url: str
+    engine: AsyncEngine
+    passwords: Passwords
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, settings: Settings, *, url: str | None = None, pool_size: int | None = None
+    ) -> AsyncIterator[Self]:
+        """Hold the resources for the length of a `with` block.
+
+        Args:
+            settings: The frozen settings.
+            url: The database that the caller holds; without it, one is held here.
+            pool_size: Connections at most; the terminal needs one.
+
+        Raises:
+            BadSettings: No database is configured, or the URL cannot be read.
+            DatabaseUnreachable: The embedded PostgreSQL does not start.
+        """
+        async with AsyncExitStack() as stack:
+            if url is None:
+                database = held_database(settings)
+                url = await asyncio.to_thread(database.__enter__)
+                stack.push(database.__exit__)
+            engine = make_engine(url, settings, pool_size=pool_size)
+            stack.push_async_callback(engine.dispose)
+            passwords = Passwords(min_length=settings.password_min_length)
+            stack.callback(passwords.close)
+            yield cls(settings=settings, database_url=url, engine=engine, passwords=passwords)
+
+    @asynccontextmanager
+    async def patient_engine(self) -> AsyncIterator[AsyncEngine]:
+        """Hold an engine of one connection whose statements may take as long as they take."""
+        engine = make_engine(self.database_url, self.settings, pool_size=1, patient=True)
+        try:
+            yield engine
+        finally:
+            await engine.dispose()
+
+    @asynccontextmanager
+    async def transaction(self, *, readonly: bool = False, rollback: bool = False) -> AsyncIterator[AsyncSession]:
+        """Hold a session whose work is committed when the block ends without an error.
+
+        Args:
+            readonly: Each statement stands alone (autocommit): no round trips for BEGIN and COMMIT.
+            rollback: Undo everything at the end, as for a dry run.
+
+        Raises:
+            ApictlError: The database's failures, in terms of the error table.
+        """
+        engine = self.engine.execution_options(isolation_level="AUTOCOMMIT") if readonly else self.engine
+        with translated():
+            async with AsyncSession(engine, expire_on_commit=False, autoflush=False) as session:
+                yield session
+                if rollback:
+                    await session.rollback()
+                else:
+                    await session.commit()

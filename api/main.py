@@ -1,0 +1,133 @@
+"""The application: every feature's router, one line each, and what the process opens and closes."""
+
+import importlib.util
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from fastapi import APIRouter, FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html, get_swagger_ui_oauth2_redirect_html
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.staticfiles import StaticFiles
+
+from api import __version__
+from api.config import Settings
+from api.core import middleware, problems
+from api.core.errors import BadSettings
+from api.core.runtime import Runtime
+from api.health.router import router as health
+from api.migrations.router import router as migrations
+from api.tokens.keys import Keys
+from api.tokens.router import router as tokens
+from api.users.router import router as users
+
+ROUTERS: Final[tuple[APIRouter, ...]] = (
+    health,
+    tokens,
+    users,
+    migrations,
+)
+
+
+TAGS: Final = (
+    {"name": "users", "description": "People and machines with an account; your own is `/v1/users/me`."},
+    {"name": "tokens", "description": "Logging in, and the sessions that every access and refresh token hangs on."},
+    {"name": "migrations", "description": "The version of the database's schema."},
+    {"name": "health", "description": "For load balancers and those who watch."},
+)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Return the application; it opens nothing before its lifespan starts.
+
+    Raises:
+        BadSettings: The secret key is missing or weak, or another setting cannot work.
+    """
+    settings = settings or Settings.load()
+    keys = Keys.load(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with Runtime.open(settings) as runtime:
+            await runtime.passwords.prepare()
+            app.state.runtime = runtime
+            app.state.keys = keys
+            yield
+
+    app = FastAPI(
+        title="apictl",
+        version=__version__,
+        summary="Users, tokens and migrations, over HTTP and from the terminal, by the same rules.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        # A redirect would drop the Authorization header on the way.
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.add_middleware(middleware.BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(middleware.RequestId)
+    problems.install(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    install_docs(app)
+    return app
+
+
+def install_docs(app: FastAPI) -> None:
+    """Serve /docs with files of our own: it works without the internet, and runs nobody else's scripts."""
+    package = importlib.util.find_spec("fastapi_offline")
+    if package is None or package.origin is None:
+        raise BadSettings("The files of the docs page are missing", hint="pip install fastapi-offline")
+    app.mount("/docs/files", StaticFiles(directory=Path(package.origin).parent / "static"), name="docs-files")
+
+    @app.get("/", include_in_schema=False)
+    async def index() -> RedirectResponse:
+        # The address that a person clicks first.
+        return RedirectResponse("/docs")
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url="/openapi.json",
+            title="apictl",
+            oauth2_redirect_url="/docs/oauth2-redirect",
+            swagger_js_url="/docs/files/swagger-ui-bundle.js",
+            swagger_css_url="/docs/files/swagger-ui.css",
+            swagger_favicon_url="/docs/files/favicon.png",
+            swagger_ui_parameters={
+                "displayRequestDuration": True,
+                # The list of schemas below the operations; each is shown where it is used.
+                "defaultModelsExpandDepth": -1,
+            },
+        )
+
+    @app.get("/docs/oauth2-redirect", include_in_schema=False)
+    async def docs_redirect() -> HTMLResponse:
+        return get_swagger_ui_oauth2_redirect_html()
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = describe(app)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the schema
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI document, with the one form of failure in place of FastAPI's."""
+    schema = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes, tags=[*TAGS])
+    for path in schema["paths"].values():
+        for operation in path.values():
+            # The handler's own words say more than its name in capitals.
+            operation["summary"] = re.split(r"[;:.] |\.?\n|\.$", operation["description"])[0].replace("`", "")
+    schemas = schema["components"]["schemas"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    document = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas.update(document.pop("$defs"))
+    schemas["Problem"] = document
+    return schema

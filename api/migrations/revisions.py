@@ -1,0 +1,84 @@
+"""Which migrations the code has, read from their files without loading Alembic. No database here."""
+
+import ast
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import api
+from api.core.errors import ApictlError, Kind
+
+PACKAGE: Final = Path(api.__file__).parent
+# In the wheel the folder travels inside the package; in a clone it stands at the top.
+PACKAGED: Final = PACKAGE / "_alembic"
+NAMES: Final = {"revision", "down_revision"}
+
+
+class BrokenMigrations(ApictlError):
+    """The migration files do not form one chain."""
+
+    kind = Kind.MISCONFIGURED
+    code = "broken-migrations"
+    title = "The migrations do not form one chain"
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One migration."""
+
+    id: str
+    text: str
+    parent: str | None
+
+
+def folder() -> Path:
+    """Return the folder with `env.py` and `versions/`."""
+    return PACKAGED if PACKAGED.is_dir() else PACKAGE.parent / "alembic"
+
+
+@cache
+def chain() -> tuple[Revision, ...]:
+    """Return every migration, the first one first.
+
+    Raises:
+        BrokenMigrations: Two claim the same parent, or one's parent is missing.
+    """
+    found = [read(path) for path in sorted((folder() / "versions").glob("*.py"))]
+    by_parent = {revision.parent: revision for revision in found}
+    ordered: list[Revision] = []
+    while (following := by_parent.pop(ordered[-1].id if ordered else None, None)) is not None:
+        ordered.append(following)
+    if len(ordered) != len(found):
+        raise BrokenMigrations(
+            cause=f"{len(found)} files, but a chain of {len(ordered)}",
+            hint="look at: alembic heads; alembic history",
+        )
+    return tuple(ordered)
+
+
+def head() -> str | None:
+    """Return the newest migration's id."""
+    return chain()[-1].id if chain() else None
+
+
+def read(path: Path) -> Revision:
+    """Return what a migration file says of itself, without running it.
+
+    Raises:
+        BrokenMigrations: It does not say which revision it is, or after which.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    values: dict[str, str | None] = {}
+    for node in tree.body:
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        for target in targets:
+            value = getattr(node, "value", None)
+            if isinstance(target, ast.Name) and target.id in NAMES and isinstance(value, ast.Constant):
+                values[target.id] = None if value.value is None else str(value.value)
+    if values.keys() != NAMES:
+        raise BrokenMigrations(cause=f"{path.name} does not say its revision and down_revision")
+    text = (ast.get_docstring(tree) or "").partition("\n")[0].rstrip(".")
+    return Revision(str(values["revision"]), text, values["down_revision"])

@@ -1,0 +1,10 @@
+"""Every feature's tables, imported so that the metadata is complete for Alembic."""
+
+from api.audit import models as audit
+from api.database import Base
+from api.tokens import models as tokens
+from api.users import models as users
+
+__all__ = ["audit", "metadata", "tokens", "users"]
+
+metadata = Base.metadata

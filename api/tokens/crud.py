@@ -1,0 +1,118 @@
+"""Statements on the table of sessions."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, and_, func, insert, literal, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.core.pagination import Cursor
+from api.tokens.models import Session
+from api.users.models import User
+
+LIVE = and_(Session.revoked_at.is_(None), Session.expires_at > func.now())
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """A session with its owner."""
+
+    session: Session
+    user: User
+
+
+async def add(session: AsyncSession, *, user_id: UUID, ttl: int, **values: Any) -> Session:
+    """Insert a session that ends `ttl` seconds from now, by the database's clock."""
+    statement = (
+        insert(Session)
+        .values(user_id=user_id, expires_at=func.now() + timedelta(seconds=ttl), **values)
+        .returning(Session)
+    )
+    return (await session.execute(statement)).scalar_one()
+
+
+async def identity(session: AsyncSession, session_id: UUID, user_id: UUID) -> Row[str, bool, list[str] | None] | None:
+    """Return e-mail, power and granted scopes behind a live session of an active user: one statement a request."""
+    statement = (
+        select(User.email, User.is_superuser, Session.scopes)
+        .join(User, User.id == Session.user_id)
+        .where(Session.id == session_id, Session.user_id == user_id, LIVE, User.is_active)
+    )
+    return (await session.execute(statement)).one_or_none()
+
+
+async def rotate(session: AsyncSession, session_id: UUID, *, rotation: int) -> Row[UUID, int] | None:
+    """Move a live family on from `rotation`, if it is there: of any number at once, one succeeds."""
+    statement = (
+        update(Session)
+        .where(
+            Session.id == session_id,
+            Session.rotation == rotation,
+            LIVE,
+            select(User.id).where(User.id == Session.user_id, User.is_active).exists(),
+        )
+        .values(rotation=Session.rotation + 1, rotated_at=func.now(), last_used_at=func.now())
+        .returning(Session.user_id, Session.rotation)
+    )
+    return (await session.execute(statement)).one_or_none()
+
+
+async def family(session: AsyncSession, session_id: UUID, *, grace: int) -> Row[UUID, int, bool] | None:
+    """Return how far a live family has come, and whether its last rotation is within the grace period (seconds)."""
+    statement = (
+        select(
+            Session.user_id,
+            Session.rotation,
+            func.coalesce(Session.rotated_at > func.now() - timedelta(seconds=grace), False).label("in_grace"),
+        )
+        .join(User, User.id == Session.user_id)
+        .where(Session.id == session_id, LIVE, User.is_active)
+    )
+    return (await session.execute(statement)).one_or_none()
+
+
+async def owned(session: AsyncSession, session_id: UUID) -> Owned | None:
+    """Return a session with its owner."""
+    statement = select(Session, User).join(User, User.id == Session.user_id).where(Session.id == session_id)
+    row = (await session.execute(statement)).one_or_none()
+    return None if row is None else Owned(*row)
+
+
+async def page(
+    session: AsyncSession, *, user_id: UUID | None, live_only: bool, limit: int, after: Cursor | None
+) -> list[Owned]:
+    """Return up to `limit + 1` sessions, the newest first."""
+    statement = select(Session, User).join(User, User.id == Session.user_id)
+    if user_id is not None:
+        statement = statement.where(Session.user_id == user_id)
+    if live_only:
+        statement = statement.where(LIVE)
+    if after is not None:
+        statement = statement.where(tuple_(Session.created_at, Session.id) < tuple_(after.value, after.id))
+    ordered = statement.order_by(Session.created_at.desc(), Session.id.desc()).limit(limit + 1)
+    return [Owned(*row) for row in await session.execute(ordered)]
+
+
+async def revoke(session: AsyncSession, session_id: UUID, *, because: str) -> datetime | None:
+    """End a session; None if it had ended before."""
+    statement = (
+        update(Session)
+        .where(Session.id == session_id, Session.revoked_at.is_(None))
+        .values(revoked_at=func.now(), revoked_because=literal(because))
+        .returning(Session.revoked_at)
+    )
+    return await session.scalar(statement)
+
+
+async def revoke_all(session: AsyncSession, user_id: UUID, *, because: str, keep: UUID | None = None) -> None:
+    """End every session of a user, but the one to keep."""
+    statement = (
+        update(Session)
+        .where(Session.user_id == user_id, Session.revoked_at.is_(None))
+        .values(revoked_at=func.now(), revoked_because=because)
+    )
+    if keep is not None:
+        statement = statement.where(Session.id != keep)
+    await session.execute(statement)

@@ -1,0 +1,80 @@
+"""Who is asking over HTTP, and the services about tokens."""
+
+from typing import Annotated, Final
+
+from fastapi import Depends, Request
+from fastapi.security import OAuth2PasswordBearer
+
+from api.core.actor import SCOPE_TEXTS, Actor
+from api.core.dependencies import CurrentRuntime, CurrentSession, RequestId
+from api.core.errors import NotAuthenticated
+from api.core.text import one_line
+from api.tokens.grants import Client, Grants
+from api.tokens.keys import Keys
+from api.tokens.service import TokenService
+
+# What makes the docs page's Authorize button work.
+bearer: Final = OAuth2PasswordBearer(
+    tokenUrl="/v1/auth/token",
+    refreshUrl="/v1/auth/token",
+    auto_error=False,
+    scheme_name="OAuth2",
+    description="Log in with e-mail address and password; leave client_id and client_secret empty. "
+    "Tick no scope to get everything that you may do, or some to get no more than those.",
+    scopes={scope.value: text for scope, text in SCOPE_TEXTS.items()},
+)
+
+
+def get_keys(request: Request) -> Keys:
+    """Return the process's keys."""
+    keys: Keys = request.app.state.keys
+    return keys
+
+
+CurrentKeys = Annotated[Keys, Depends(get_keys)]
+
+
+def get_grants(runtime: CurrentRuntime, keys: CurrentKeys) -> Grants:
+    """Return the OAuth grants."""
+    return Grants(runtime.transaction, runtime.passwords, keys, runtime.settings)
+
+
+CurrentGrants = Annotated[Grants, Depends(get_grants)]
+
+
+async def get_actor(
+    token: Annotated[str | None, Depends(bearer)], grants: CurrentGrants, request_id: RequestId
+) -> Actor:
+    """Return who is asking.
+
+    Raises:
+        NotAuthenticated: There is no bearer token.
+        InvalidToken: It is not good, or no longer.
+    """
+    if token is None:
+        raise NotAuthenticated(hint="send: Authorization: Bearer <access token>; get one at POST /v1/auth/token")
+    return await grants.actor(token, request_id=request_id)
+
+
+CurrentActor = Annotated[Actor, Depends(get_actor)]
+
+
+def get_client(request: Request, request_id: RequestId) -> Client:
+    """Return what is known of the program that asks, cut to what is worth keeping."""
+    try:
+        user_agent = one_line(request.headers.get("user-agent", ""))[:300]
+    except ValueError:
+        user_agent = ""
+    address = request.client.host if request.client is not None else ""
+    return Client(user_agent=user_agent, address=address, request_id=request_id)
+
+
+CurrentClient = Annotated[Client, Depends(get_client)]
+
+
+def get_token_service(session: CurrentSession, actor: CurrentActor, runtime: CurrentRuntime) -> TokenService:
+    """Return the service of tokens for this request."""
+    return TokenService(session, actor, runtime.settings)
+
+
+CurrentTokens = Annotated[TokenService, Depends(get_token_service)]

@@ -1,0 +1,221 @@
+"""The OAuth 2.0 grants (RFC 6749), and who stands behind an access token.
+
+Each opens its own transactions, unlike a service: no connection may wait for a password hash, and what a replay ends
+must stay ended although the request is refused.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.audit import crud as audit
+from api.config import Settings
+from api.core.actor import ALL_SCOPES, Actor, scopes_of
+from api.core.errors import ApictlError, Kind
+from api.core.passwords import Passwords
+from api.core.runtime import Transaction
+from api.tokens import crud
+from api.tokens.keys import InvalidToken, Keys
+from api.tokens.schemas import TokenIssued
+from api.tokens.secret import RefreshToken
+from api.tokens.service import issue
+from api.users import crud as users
+from api.users.models import User
+from api.users.schemas import canonical_email
+
+
+class OAuthError(ApictlError):
+    """A refusal by the token endpoint, with the members of RFC 6749, section 5.2, besides the problem's own."""
+
+    kind = Kind.USAGE
+    code = "invalid-request"
+    title = "The token request cannot be read"
+    media_type = "application/json"
+    error: ClassVar[str] = "invalid_request"
+
+    def members(self) -> dict[str, str]:
+        """Return `error` and `error_description`, which OAuth clients look for."""
+        return {"error": self.error, "error_description": self.detail}
+
+
+class InvalidGrant(OAuthError):
+    """The password, or the refresh token, is not good; one answer for every reason."""
+
+    kind = Kind.CREDENTIALS
+    code = "invalid-grant"
+    title = "The credentials are not right"
+    error = "invalid_grant"
+
+
+class InvalidScope(OAuthError):
+    """None of the scopes asked for can be granted."""
+
+    code = "invalid-scope"
+    title = "The scope asked for cannot be granted"
+    error = "invalid_scope"
+
+
+class UnsupportedGrantType(OAuthError):
+    """The grant type is unknown here."""
+
+    code = "unsupported-grant-type"
+    title = "This grant type is not supported"
+    error = "unsupported_grant_type"
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """What is known of the program that asks for tokens."""
+
+    user_agent: str
+    address: str
+    request_id: str
+
+
+class Grants:
+    """Turns credentials into tokens, and tokens into actors."""
+
+    def __init__(self, transaction: Transaction, passwords: Passwords, keys: Keys, settings: Settings) -> None:
+        self._transaction = transaction
+        self._passwords = passwords
+        self._keys = keys
+        self._settings = settings
+
+    async def by_password(self, username: str, password: str, *, scope: str | None, client: Client) -> TokenIssued:
+        """Log a user in.
+
+        Raises:
+            InvalidGrant: Unknown address, wrong password, no password, or a deactivated user: indistinguishable, also
+                by the time it takes.
+            InvalidScope: The user holds none of the scopes.
+            Busy: Too many passwords are being checked.
+        """
+        async with self._transaction(readonly=True) as session:
+            user = await users.by_email(session, email_or_nobody(username))
+        stored = user.password_hash if user is not None else None
+        verified = await self._passwords.verify(password, stored)
+        if user is None or stored is None or not verified.ok:
+            raise InvalidGrant
+        scopes = requested_scopes(scope, user)
+        async with self._transaction() as session:
+            # Fails if the user was deactivated, or the password changed, while it was being verified.
+            current = await users.record_login(session, user.id, verified_hash=stored, rehash=verified.rehash)
+            if current is None:
+                raise InvalidGrant
+            row = await crud.add(
+                session,
+                user_id=user.id,
+                ttl=self._settings.session_ttl,
+                scopes=None if scopes is None else sorted(scopes),
+                user_agent=client.user_agent,
+                address=client.address,
+            )
+            actor = Actor(
+                name=user.email,
+                scopes=scopes_of(is_superuser=current.is_superuser, granted=None),
+                door="http",
+                user_id=user.id,
+                request_id=client.request_id,
+            )
+            await audit.add(
+                session,
+                actor,
+                action="session.login",
+                target="session",
+                target_id=row.id,
+                detail={"user": user.email},
+            )
+        return issue(row, current, self._keys, self._settings)
+
+    async def by_refresh_token(self, text: str, *, scope: str | None, client: Client) -> TokenIssued:
+        """Rotate a refresh token.
+
+        Using one twice within the grace period gives the same successor twice (a lost answer, two open tabs); later
+        than that it is a replay, which ends the whole family (RFC 9700, section 4.14.2).
+
+        Raises:
+            InvalidGrant: The token is unknown, used up, expired or revoked, or its user is deactivated.
+            InvalidScope: The session holds none of the scopes.
+        """
+        token = RefreshToken.decode(text, self._keys.refresh)
+        if token is None:
+            raise InvalidGrant
+        async with self._transaction() as session:
+            rotation = await self._rotation(session, token, client)
+            found = None if rotation is None else await crud.owned(session, token.session_id)
+            narrowed = None
+            if found is not None:
+                # In here: a scope that cannot be granted takes the rotation back, and the token can be used again.
+                narrowed = requested_scopes(scope, found.user, granted=found.session.scopes)
+        # Only out here, when what a replay ended is committed.
+        if found is None or rotation is None:
+            raise InvalidGrant
+        found.session.rotation = rotation
+        return issue(found.session, found.user, self._keys, self._settings, narrowed=narrowed)
+
+    async def _rotation(self, session: AsyncSession, token: RefreshToken, client: Client) -> int | None:
+        """Return the number of the token's successor, or None if it has none."""
+        moved = await crud.rotate(session, token.session_id, rotation=token.rotation)
+        if moved is not None:
+            return int(moved.rotation)
+        grace = self._settings.refresh_grace
+        family = await crud.family(session, token.session_id, grace=grace)
+        if family is None or family.rotation <= token.rotation:
+            return None
+        if family.rotation == token.rotation + 1 and grace and family.in_grace:
+            return token.rotation + 1
+        await crud.revoke(session, token.session_id, because="refresh token replayed")
+        await audit.add(
+            session,
+            Actor.nobody(request_id=client.request_id),
+            action="session.replay",
+            target="session",
+            target_id=token.session_id,
+            detail={"address": client.address, "used": token.rotation, "current": family.rotation},
+        )
+        return None
+
+    async def actor(self, access_token: str, *, request_id: str) -> Actor:
+        """Return who stands behind an access token now: its session is live and its user active.
+
+        Raises:
+            InvalidToken: The token is not good, or no longer.
+        """
+        claims = self._keys.verify(access_token)
+        async with self._transaction(readonly=True) as session:
+            row = await crud.identity(session, claims.session_id, claims.user_id)
+        if row is None:
+            raise InvalidToken
+        scopes = scopes_of(is_superuser=row.is_superuser, granted=row.scopes)
+        return Actor(
+            name=row.email,
+            scopes=scopes if claims.scope is None else scopes & claims.scope,
+            door="http",
+            user_id=claims.user_id,
+            session_id=claims.session_id,
+            narrowed=row.scopes is not None or claims.scope is not None,
+            request_id=request_id,
+        )
+
+
+def email_or_nobody(username: str) -> str:
+    """Return the canonical address, or one that nobody can have: the same statement runs for both."""
+    try:
+        return canonical_email(username)
+    except ValueError:
+        return ""
+
+
+def requested_scopes(scope: str | None, user: User, *, granted: list[str] | None = None) -> frozenset[str] | None:
+    """Return those of the scopes asked for that can be granted; None if none was asked for.
+
+    Raises:
+        InvalidScope: None of them can be granted.
+    """
+    if not scope:
+        return None
+    wanted = frozenset(scope.split()) & scopes_of(is_superuser=user.is_superuser, granted=granted)
+    if not wanted:
+        raise InvalidScope(hint=f"the scopes are: {' '.join(sorted(ALL_SCOPES))}")
+    return frozenset(str(name) for name in wanted)

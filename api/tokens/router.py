@@ -1,0 +1,75 @@
+"""The HTTP door to logging in, and to sessions."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Form, Path, Query, Response
+
+from api.core.problems import responses
+from api.tokens.dependencies import CurrentActor, CurrentClient, CurrentGrants, CurrentKeys, CurrentTokens
+from api.tokens.grants import OAuthError, UnsupportedGrantType
+from api.tokens.schemas import LoginForm, TokenCreate, TokenIssued, TokenPage, TokenQuery, TokenRead, TokenRefused
+
+router = APIRouter(tags=["tokens"])
+
+
+@router.post(
+    "/v1/auth/token",
+    response_model_exclude_none=True,
+    responses=responses(413, 422, 503) | {400: {"model": TokenRefused, "description": "Refused"}},
+    openapi_extra={"security": []},
+)
+async def login(
+    grants: CurrentGrants,
+    client: CurrentClient,
+    response: Response,
+    form: Annotated[LoginForm, Form()],
+) -> TokenIssued:
+    """Exchange a password or a refresh token for tokens (RFC 6749, sections 4.3 and 6)."""
+    response.headers["Cache-Control"] = "no-store"
+    if form.grant_type == "password":
+        if form.username is None or form.password is None:
+            raise OAuthError("The password grant needs username and password")
+        return await grants.by_password(form.username, form.password, scope=form.scope, client=client)
+    if form.grant_type == "refresh_token":
+        if form.refresh_token is None:
+            raise OAuthError("The refresh grant needs refresh_token")
+        return await grants.by_refresh_token(form.refresh_token, scope=form.scope, client=client)
+    if form.grant_type is None:
+        raise OAuthError("grant_type is missing", hint="send a form with grant_type=password or refresh_token")
+    raise UnsupportedGrantType(hint="grant_type is password or refresh_token")
+
+
+@router.post("/v1/auth/logout", status_code=204, responses=responses(401, 503))
+async def logout(actor: CurrentActor, tokens: CurrentTokens) -> None:
+    """End the session that asks: its access and refresh tokens stop working at once."""
+    if actor.session_id is not None:
+        await tokens.revoke_token(actor.session_id)
+
+
+@router.post(
+    "/v1/tokens",
+    status_code=201,
+    response_model_exclude_none=True,
+    responses=responses(400, 401, 403, 404, 409, 413, 422, 503),
+)
+async def create_token(new: TokenCreate, tokens: CurrentTokens, keys: CurrentKeys, response: Response) -> TokenIssued:
+    """Issue tokens for a user without their password."""
+    response.headers["Cache-Control"] = "no-store"
+    return await tokens.create_token(new, keys)
+
+
+@router.get("/v1/tokens", responses=responses(400, 401, 403, 404, 422, 503))
+async def list_tokens(query: Annotated[TokenQuery, Query()], tokens: CurrentTokens) -> TokenPage:
+    """List sessions, the newest first: everybody's with `tokens:read`, else one's own."""
+    items, next_cursor = await tokens.list_tokens(query)
+    return TokenPage(items=items, next_cursor=next_cursor)
+
+
+@router.delete("/v1/tokens/{token_id}", responses=responses(401, 403, 404, 422, 503))
+async def revoke_token(
+    token_id: Annotated[UUID, Path(description="The session's id.")], tokens: CurrentTokens
+) -> TokenRead:
+    """End a session and every token of it, at once; ending an ended one changes nothing."""
+    token, _ = await tokens.revoke_token(token_id)
+    return token

@@ -1,0 +1,104 @@
+"""What goes in and out about tokens and sessions."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from api.core.actor import Scope
+from api.core.pagination import Limit, Page
+from api.core.text import Line, Name
+from api.users.schemas import Body, UserRef
+
+FormField = Annotated[str | None, StringConstraints(max_length=8192)]
+
+
+class LoginForm(BaseModel):
+    """The form of the token endpoint; what it does not name is ignored, as RFC 6749 asks."""
+
+    grant_type: Annotated[FormField, Field(description="`password` or `refresh_token`.", examples=["password"])] = None
+    username: Annotated[FormField, Field(description="The e-mail address.", examples=["ada@example.com"])] = None
+    password: Annotated[FormField, Field(json_schema_extra={"format": "password"}, examples=[""])] = None
+    refresh_token: Annotated[FormField, Field(description="For the refresh grant.", examples=[""])] = None
+    scope: Annotated[
+        FormField, Field(description="Scopes separated by spaces; left out: everything.", examples=[""])
+    ] = None
+
+
+class TokenCreate(Body):
+    """What an administrator gives to issue tokens for a user without their password."""
+
+    user: UserRef
+    label: Annotated[Name, Field(description="What it is for.", examples=["nightly export"])] = ""
+    # A list of text, not of Scope: a strict body would refuse "users:read" as not yet being one.
+    scopes: Annotated[
+        list[Annotated[str, StringConstraints(max_length=64)]] | None,
+        Field(
+            max_length=len(Scope),
+            description="What the tokens may do; left out: whatever their owner may.",
+            examples=[["users:read"]],
+        ),
+    ] = None
+    expires_in: Annotated[
+        int | None,
+        Field(ge=60, le=10 * 365 * 86400, description="Seconds until the session ends.", examples=[86400]),
+    ] = None
+
+
+class TokenRefused(BaseModel):
+    """The refusal of the token endpoint (RFC 6749, section 5.2), beside the members of every problem."""
+
+    error: str
+    error_description: str
+    code: str
+
+
+class TokenIssued(BaseModel):
+    """The answer of the token endpoint (RFC 6749, section 5.1), with the session's id."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    access_token: str
+    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 - the name of a kind, no secret
+    expires_in: Annotated[int, Field(description="Seconds that the access token is good for.")]
+    refresh_token: str
+    scope: Annotated[str | None, Field(description="What the access token may do now.")] = None
+    session_id: UUID
+
+
+class TokenRead(BaseModel):
+    """A session and the tokens that hang on it, as both doors show it; never the tokens themselves."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: UUID
+    user_id: UUID
+    user_email: str
+    label: str
+    scopes: list[str] | None
+    user_agent: str
+    address: str
+    is_live: bool
+    created_at: datetime
+    last_used_at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None
+    revoked_because: str | None
+
+
+class TokenPage(Page):
+    """A page of sessions."""
+
+    items: list[TokenRead]
+
+
+class TokenQuery(BaseModel):
+    """Which sessions to list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    user: Annotated[UserRef | None, Field(description="Only this user's, by id or e-mail address.")] = None
+    live: Annotated[bool, Field(description="Only those that still work.")] = False
+    limit: Annotated[Limit, Field(description="Sessions a page.")] = 50
+    cursor: Annotated[Line | None, Field(max_length=1000, description="`next_cursor` of the page before.")] = None

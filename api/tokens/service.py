@@ -1,0 +1,186 @@
+"""The rules about sessions and the tokens that hang on them. Logging in and refreshing are in `grants`."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.audit import crud as audit
+from api.config import Settings
+from api.core.actor import ALL_SCOPES, Actor, Scope, scopes_of
+from api.core.errors import ApictlError, FieldError, InvalidInput, Kind
+from api.core.pagination import Cursor
+from api.tokens import crud
+from api.tokens.crud import Owned
+from api.tokens.keys import Keys
+from api.tokens.models import Session
+from api.tokens.schemas import TokenCreate, TokenIssued, TokenQuery, TokenRead
+from api.tokens.secret import RefreshToken
+from api.users.models import User
+from api.users.records import UserRecords
+
+
+class SessionNotFound(ApictlError):
+    """No such session, or none that the caller may know of."""
+
+    kind = Kind.NOT_FOUND
+    code = "session-not-found"
+    title = "There is no such session"
+
+
+class UserInactive(ApictlError):
+    """A deactivated user cannot be given tokens."""
+
+    kind = Kind.CONFLICT
+    code = "user-inactive"
+    title = "The user is deactivated"
+
+
+class ScopeExceedsOwner(ApictlError):
+    """A token may do no more than its owner."""
+
+    kind = Kind.INVALID
+    code = "scope-exceeds-owner"
+    title = "A token may do no more than its owner"
+
+
+class TokenService:
+    """Issues, lists and ends sessions; one instance serves one call."""
+
+    def __init__(self, session: AsyncSession, actor: Actor, settings: Settings) -> None:
+        self._session = session
+        self._actor = actor
+        self._settings = settings
+        self._users = UserRecords(session, actor)
+
+    async def create_token(self, new: TokenCreate, keys: Keys) -> TokenIssued:
+        """Issue tokens for a user, without their password.
+
+        Raises:
+            UserNotFound: There is no such user.
+            UserInactive: They may not log in.
+            ScopeExceedsOwner: They do not hold one of the scopes.
+            MissingScope: The actor may not issue tokens, or not for a superuser.
+        """
+        self._actor.require(Scope.TOKENS_WRITE)
+        # Locked: a deactivation or a new password at the same moment ends this session too, or comes first.
+        user = await self._users.lock(new.user)
+        # Whoever holds an account's token is that account.
+        self._users.require_power_over(user)
+        if not user.is_active:
+            raise UserInactive(
+                f"{user.email} is deactivated", hint=f"activate them first: apictl activate-user {user.email}"
+            )
+        if new.scopes is not None:
+            require_scopes_of(user, new.scopes)
+        row = await crud.add(
+            self._session,
+            user_id=user.id,
+            ttl=new.expires_in or self._settings.session_ttl,
+            label=new.label,
+            scopes=new.scopes,
+        )
+        await self._audit("session.create", row, user=user.email, scopes=new.scopes)
+        return issue(row, user, keys, self._settings)
+
+    async def list_tokens(self, query: TokenQuery) -> tuple[list[TokenRead], str | None]:
+        """Return a page of sessions, the newest first; without `tokens:read`, only the actor's own.
+
+        Raises:
+            UserNotFound: There is no such user, or none that the actor may see.
+            BadRequest: The cursor is not of this list.
+        """
+        user_id = self._actor.user_id
+        if self._actor.is_nobody:
+            self._actor.require(Scope.TOKENS_READ)
+        if query.user is not None:
+            user_id = (await self._users.get(query.user)).id
+        elif self._actor.may(Scope.TOKENS_READ):
+            user_id = None
+        if user_id != self._actor.user_id or self._actor.narrowed:
+            self._actor.require(Scope.TOKENS_READ)
+        after = None if query.cursor is None else Cursor.decode(query.cursor, sort="-created_at")
+        rows = await crud.page(self._session, user_id=user_id, live_only=query.live, limit=query.limit, after=after)
+        shown = [read(row) for row in rows[: query.limit]]
+        if len(rows) <= query.limit:
+            return shown, None
+        return shown, Cursor("-created_at", shown[-1].created_at, shown[-1].id).encode()
+
+    async def revoke_token(self, session_id: UUID) -> tuple[TokenRead, bool]:
+        """End a session and every token of it, at once. Returns it, and whether it was live until now.
+
+        Raises:
+            SessionNotFound: There is none that the actor may see.
+        """
+        if self._actor.is_nobody:
+            self._actor.require(Scope.TOKENS_WRITE)
+        found = await crud.owned(self._session, session_id)
+        # One's own: all of them, or to a narrowed token only the session that it hangs on.
+        own = found is not None and found.user.id == self._actor.user_id
+        own = own and (not self._actor.narrowed or session_id == self._actor.session_id)
+        if found is None or not (own or self._actor.may(Scope.TOKENS_WRITE)):
+            raise SessionNotFound(f"There is no session {session_id}")
+        if not own:
+            self._users.require_power_over(found.user)
+        ended = await crud.revoke(self._session, session_id, because="revoked")
+        if ended is None:
+            return read(found), False
+        await self._audit("session.revoke", found.session, user=found.user.email)
+        found.session.revoked_at, found.session.revoked_because = ended, "revoked"
+        return read(found), True
+
+    async def _audit(self, action: str, row: Session, **detail: object) -> None:
+        await audit.add(self._session, self._actor, action=action, target="session", target_id=row.id, detail=detail)
+
+
+def require_scopes_of(user: User, scopes: list[str]) -> None:
+    """Let scopes pass that exist and that their owner holds.
+
+    Raises:
+        InvalidInput: One of them does not exist.
+        ScopeExceedsOwner: The owner does not hold one.
+    """
+    unknown = sorted(set(scopes) - ALL_SCOPES)
+    if unknown:
+        problem = f"there is no scope {', '.join(unknown)}; there are {', '.join(sorted(ALL_SCOPES))}"
+        raise InvalidInput(f"Some of the input was refused: {problem}", errors=[FieldError("scopes", problem)])
+    beyond = sorted(set(scopes) - scopes_of(is_superuser=user.is_superuser, granted=None))
+    if beyond:
+        raise ScopeExceedsOwner(f"{user.email} does not hold {', '.join(beyond)}")
+
+
+def issue(
+    row: Session, user: User, keys: Keys, settings: Settings, *, narrowed: frozenset[str] | None = None
+) -> TokenIssued:
+    """Return the pair of tokens for a session as it stands."""
+    granted = row.scopes if narrowed is None else sorted(narrowed)
+    scopes = scopes_of(is_superuser=user.is_superuser, granted=granted)
+    remaining = int((row.expires_at - datetime.now(UTC)).total_seconds())
+    ttl = max(1, min(settings.access_token_ttl, remaining))
+    return TokenIssued(
+        access_token=keys.sign(user_id=user.id, session_id=row.id, ttl=ttl, scope=narrowed),
+        expires_in=ttl,
+        refresh_token=RefreshToken(row.id, row.rotation).encode(keys.refresh),
+        scope=" ".join(sorted(scopes)) or None,
+        session_id=row.id,
+    )
+
+
+def read(row: Owned) -> TokenRead:
+    """Return a session as both doors show it."""
+    held = row.session
+    return TokenRead(
+        id=held.id,
+        user_id=row.user.id,
+        user_email=row.user.email,
+        label=held.label,
+        scopes=held.scopes,
+        user_agent=held.user_agent,
+        address=held.address,
+        is_live=held.revoked_at is None and held.expires_at > datetime.now(UTC) and row.user.is_active,
+        created_at=held.created_at,
+        last_used_at=held.last_used_at,
+        expires_at=held.expires_at,
+        revoked_at=held.revoked_at,
+        revoked_because=held.revoked_because,
+    )

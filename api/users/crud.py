@@ -1,0 +1,107 @@
+"""Statements on the table of users."""
+
+import re
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Select, UnaryExpression, delete, func, select, text, tuple_, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.core.pagination import Cursor
+from api.users.models import SEARCH_WORDS, User
+from api.users.schemas import UserQuery
+
+SUPERUSERS_LOCK = "apictl:superusers"
+
+
+async def by_id(session: AsyncSession, user_id: UUID, *, lock: bool = False) -> User | None:
+    """Return the user with this id, locked until the transaction ends if asked."""
+    return await session.scalar(_locked(select(User).where(User.id == user_id), lock=lock))
+
+
+async def by_email(session: AsyncSession, email: str, *, lock: bool = False) -> User | None:
+    """Return the user with this canonical address, locked until the transaction ends if asked."""
+    return await session.scalar(_locked(select(User).where(User.email == email), lock=lock))
+
+
+def _locked(statement: Select[User], *, lock: bool) -> Select[User]:
+    return statement.with_for_update().execution_options(populate_existing=True) if lock else statement
+
+
+async def page(session: AsyncSession, query: UserQuery, after: Cursor | None) -> list[User]:
+    """Return up to `limit + 1` users after the cursor: the extra one tells that there is another page."""
+    statement = select(User)
+    if query.is_active is not None:
+        statement = statement.where(User.is_active.is_(query.is_active))
+    if query.is_superuser is not None:
+        statement = statement.where(User.is_superuser.is_(query.is_superuser))
+    if query.q:
+        statement = statement.where(SEARCH_WORDS.op("@@")(func.to_tsquery("simple", prefix_query(query.q))))
+    column = getattr(User, query.sort.lstrip("-"))
+    key = tuple_(column, User.id)
+    order: tuple[UnaryExpression[Any], ...] = (column.asc(), User.id.asc())
+    if query.sort.startswith("-"):
+        order = (column.desc(), User.id.desc())
+    if after is not None:
+        bound = tuple_(after.value, after.id)
+        statement = statement.where(key < bound if query.sort.startswith("-") else key > bound)
+    rows = await session.scalars(statement.order_by(*order).limit(query.limit + 1))
+    return list(rows)
+
+
+def prefix_query(words: str) -> str:
+    """Return the text-search query that every word must begin a word of the document."""
+    found = re.findall(r"\w+", words.replace("_", " "))
+    return " & ".join(f"'{word}':*" for word in found)
+
+
+async def insert_unless_taken(session: AsyncSession, **values: Any) -> User | None:
+    """Insert a user; None if the address is taken. The unique index decides, also between two at once."""
+    statement = insert(User).values(**values).on_conflict_do_nothing(index_elements=[User.email]).returning(User)
+    return await session.scalar(statement)
+
+
+async def change(session: AsyncSession, user_id: UUID, **values: Any) -> User | None:
+    """Set columns of a user, raise the version, and return the new row."""
+    statement = (
+        update(User)
+        .where(User.id == user_id)
+        .values(**values, version=User.version + 1, updated_at=func.now())
+        .returning(User)
+        .execution_options(populate_existing=True)
+    )
+    return await session.scalar(statement)
+
+
+async def record_login(session: AsyncSession, user_id: UUID, *, verified_hash: str, rehash: str | None) -> User | None:
+    """Note a login, if the user is active and the password is still the one that was verified."""
+    values: dict[str, Any] = {"last_login_at": func.now()}
+    if rehash is not None:
+        values["password_hash"] = rehash
+    statement = (
+        update(User)
+        .where(User.id == user_id, User.is_active, User.password_hash == verified_hash)
+        .values(**values)
+        .returning(User)
+        .execution_options(populate_existing=True)
+    )
+    return await session.scalar(statement)
+
+
+async def remove(session: AsyncSession, user_id: UUID) -> None:
+    """Delete a user; sessions go with them."""
+    await session.execute(delete(User).where(User.id == user_id))
+
+
+async def lock_superusers(session: AsyncSession) -> None:
+    """Let one transaction at a time decide who is a superuser."""
+    await session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": SUPERUSERS_LOCK})
+
+
+async def other_superuser_exists(session: AsyncSession, user_id: UUID | None) -> bool:
+    """Tell whether an active superuser exists besides this user."""
+    statement = select(User.id).where(User.is_superuser, User.is_active).limit(1)
+    if user_id is not None:
+        statement = statement.where(User.id != user_id)
+    return await session.scalar(statement) is not None

@@ -1,0 +1,41 @@
+"""The table of users."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Index, Text, func, literal_column, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from api.core.ids import uuid7
+from api.database import Base
+
+# Every word of the address and of the name, each findable by its beginning. The configuration is named, because an
+# index takes immutable expressions only. Written as PostgreSQL prints it back, so that Alembic sees no difference.
+SEARCH_WORDS: ColumnElement[str] = literal_column(
+    "to_tsvector('simple'::regconfig, (translate(email, '@._+-'::text, '     '::text) || ' '::text) || full_name)"
+)
+
+
+class User(Base):
+    """A person or machine with an account; `email` is stored in its one canonical form."""
+
+    __tablename__ = "users"
+    __table_args__ = (
+        Index("ix_users_created_at_id", "created_at", "id"),
+        Index("ix_users_updated_at_id", "updated_at", "id"),
+        Index("ix_users_superusers", "id", postgresql_where=text("is_superuser AND is_active")),
+        Index("ix_users_search", SEARCH_WORDS, postgresql_using="gin"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    # Collation C: the same order, and the same idea of equal, on every server.
+    email: Mapped[str] = mapped_column(Text(collation="C"), unique=True)
+    full_name: Mapped[str] = mapped_column(server_default="")
+    password_hash: Mapped[str | None]
+    is_active: Mapped[bool] = mapped_column(server_default=text("true"))
+    is_superuser: Mapped[bool] = mapped_column(server_default=text("false"))
+    email_verified_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    last_login_at: Mapped[datetime | None]
+    version: Mapped[int] = mapped_column(server_default=text("1"))

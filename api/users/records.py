@@ -1,0 +1,146 @@
+"""One user's row: found, locked, changed, and every change written down. The steps that the rules are made of."""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.audit import crud as audit
+from api.core.actor import Actor, Scope, scopes_of
+from api.core.errors import ApictlError, Kind, MissingScope, StaleVersion
+from api.tokens import crud as tokens
+from api.tokens.keys import InvalidToken
+from api.users import crud
+from api.users.models import User
+from api.users.schemas import canonical_email
+
+
+class UserNotFound(ApictlError):
+    """No such user, or none that the caller may know of."""
+
+    kind = Kind.NOT_FOUND
+    code = "user-not-found"
+    title = "There is no such user"
+
+
+class LastSuperuser(ApictlError):
+    """Somebody must be left who may do everything."""
+
+    kind = Kind.CONFLICT
+    code = "last-superuser"
+    title = "This is the last active superuser"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A user after a command, and whether the command changed anything."""
+
+    user: User
+    changed: bool
+    created: bool = False
+
+
+class UserRecords:
+    """The rows of users, for one call of one actor."""
+
+    def __init__(self, session: AsyncSession, actor: Actor) -> None:
+        self._session = session
+        self._actor = actor
+
+    async def find(self, ref: str, *, lock: bool = False) -> User | None:
+        """Return the user with this id or e-mail address, or None."""
+        if "@" in ref:
+            try:
+                email = canonical_email(ref)
+            except ValueError:
+                return None
+            return await crud.by_email(self._session, email, lock=lock)
+        try:
+            user_id = UUID(ref)
+        except ValueError:
+            return None
+        return await crud.by_id(self._session, user_id, lock=lock)
+
+    async def lock(self, ref: str, *, if_version: int | None = None, guard_superusers: bool = False) -> User:
+        """Return the user, whom nobody else can change until this transaction ends.
+
+        Raises:
+            UserNotFound: There is none.
+            StaleVersion: The user is no longer at `if_version`.
+        """
+        if guard_superusers:
+            # Always before the row, so that two demotions cannot wait for each other.
+            await crud.lock_superusers(self._session)
+        user = await self.find(ref, lock=True)
+        if user is None:
+            raise UserNotFound(f"There is no user {ref}")
+        if if_version is not None and user.version != if_version:
+            raise StaleVersion(
+                f"The user is at version {user.version}, not {if_version}",
+                hint="read it again, then decide again",
+            )
+        return user
+
+    async def get(self, ref: str) -> User:
+        """Return a user that the actor may see.
+
+        Raises:
+            UserNotFound: There is none.
+        """
+        if self._actor.is_nobody:
+            self._actor.require(Scope.USERS_READ)
+        user = await self.find(ref)
+        if user is None or not (self._actor.may(Scope.USERS_READ) or user.id == self._actor.user_id):
+            raise UserNotFound(f"There is no user {ref}")
+        return user
+
+    async def require_still(self) -> None:
+        """Go on only if the actor may still do what they might when the call began: a hash can have taken seconds.
+
+        Raises:
+            InvalidToken: Their session has ended, or they were deactivated.
+            MissingScope: They were demoted.
+        """
+        if self._actor.session_id is None or self._actor.user_id is None:
+            return
+        row = await tokens.identity(self._session, self._actor.session_id, self._actor.user_id)
+        if row is None:
+            raise InvalidToken
+        if not scopes_of(is_superuser=row.is_superuser, granted=row.scopes) >= self._actor.scopes:
+            raise MissingScope("Your powers were taken meanwhile")
+
+    def require_power_over(self, user: User) -> None:
+        """Refuse to let a lesser actor take over an account.
+
+        Raises:
+            MissingScope: The account can do something that the actor cannot.
+        """
+        self._actor.require_power_over(scopes_of(is_superuser=user.is_superuser, granted=None))
+
+    async def keep_a_superuser(self, user: User) -> None:
+        """Refuse what would take the last active superuser away; the caller has locked the superusers.
+
+        Raises:
+            LastSuperuser: This is the one.
+        """
+        if user.is_superuser and user.is_active and not await crud.other_superuser_exists(self._session, user.id):
+            raise LastSuperuser(
+                f"{user.email} is the last active superuser",
+                hint="promote another user first: apictl promote-user",
+            )
+
+    async def change(self, action: str, user: User, **values: Any) -> Outcome:
+        """Set these columns and write it down; with none, change nothing."""
+        if not values:
+            return Outcome(user, changed=False)
+        changed = await crud.change(self._session, user.id, **values)
+        if changed is None:
+            raise UserNotFound(f"There is no user {user.id}")
+        secret = {"password_hash"}
+        await self.audit(action, changed, **{name: values[name] for name in values if name not in secret})
+        return Outcome(changed, changed=True)
+
+    async def audit(self, action: str, user: User, **detail: Any) -> None:
+        """Write down what the actor did to a user."""
+        await audit.add(self._session, self._actor, action=action, target="user", target_id=user.id, detail=detail)

@@ -1,0 +1,136 @@
+"""The HTTP door to users."""
+
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Path, Query, Response
+
+from api.core.dependencies import IfMatch
+from api.core.problems import responses
+from api.tokens.dependencies import CurrentActor
+from api.users.dependencies import CurrentUsers
+from api.users.models import User
+from api.users.schemas import (
+    IfExists,
+    PasswordChange,
+    PasswordSet,
+    ProfileUpdate,
+    UserCreate,
+    UserPage,
+    UserQuery,
+    UserRead,
+    UserRef,
+    UserUpdate,
+)
+
+router = APIRouter(prefix="/v1/users", tags=["users"])
+
+Ref = Annotated[UserRef, Path()]
+READ = responses(400, 401, 403, 404, 422, 503)
+WRITE = responses(400, 401, 403, 404, 409, 412, 413, 422, 503)
+
+
+def shown(user: User, response: Response) -> UserRead:
+    """Return the body for a user, and set its entity tag."""
+    response.headers["ETag"] = f'"{user.version}"'
+    return UserRead.model_validate(user)
+
+
+@router.post(
+    "",
+    status_code=201,
+    responses=responses(400, 401, 403, 409, 413, 422, 503)
+    | {200: {"model": UserRead, "description": "The address was taken, and `if_exists` said so."}},
+)
+async def create_user(
+    new: UserCreate,
+    users: CurrentUsers,
+    response: Response,
+    *,
+    is_superuser: Annotated[bool, Query(description="Create a superuser; needs every scope.")] = False,
+    if_exists: Annotated[IfExists, Query(description="What to do if the address is taken.")] = "fail",
+) -> UserRead:
+    """Create a user; with `if_exists=skip` or `update`, 200 and the user who has the address."""
+    outcome = await users.create_user(new, is_superuser=is_superuser, if_exists=if_exists)
+    response.status_code = 201 if outcome.created else 200
+    response.headers["Location"] = f"/v1/users/{quote(str(outcome.user.id))}"
+    return shown(outcome.user, response)
+
+
+@router.get("", responses=READ)
+async def list_users(query: Annotated[UserQuery, Query()], users: CurrentUsers) -> UserPage:
+    """List users, a page at a time."""
+    items, next_cursor = await users.list_users(query)
+    return UserPage(items=[UserRead.model_validate(user) for user in items], next_cursor=next_cursor)
+
+
+@router.get("/me", responses=READ)
+async def show_me(actor: CurrentActor, users: CurrentUsers, response: Response) -> UserRead:
+    """Show the user who asks."""
+    return shown(await users.get_user(str(actor.require_identity())), response)
+
+
+@router.patch("/me", responses=WRITE)
+async def update_me(changes: ProfileUpdate, users: CurrentUsers, if_match: IfMatch, response: Response) -> UserRead:
+    """Change the name of the user who asks."""
+    outcome = await users.update_profile(changes.full_name, if_version=if_match)
+    return shown(outcome.user, response)
+
+
+@router.put("/me/password", responses=WRITE)
+async def change_my_password(change: PasswordChange, users: CurrentUsers, response: Response) -> UserRead:
+    """Change the password of the user who asks; all their other sessions end."""
+    outcome = await users.change_password(change.current_password, change.new_password)
+    return shown(outcome.user, response)
+
+
+@router.get("/{user}", responses=READ)
+async def show_user(user: Ref, users: CurrentUsers, response: Response) -> UserRead:
+    """Show a user."""
+    return shown(await users.get_user(user), response)
+
+
+@router.patch("/{user}", responses=WRITE)
+async def update_user(
+    user: Ref, changes: UserUpdate, users: CurrentUsers, if_match: IfMatch, response: Response
+) -> UserRead:
+    """Change a user's e-mail address or name."""
+    return shown((await users.update_user(user, changes, if_version=if_match)).user, response)
+
+
+@router.put("/{user}/password", responses=WRITE)
+async def set_password(
+    user: Ref, new: PasswordSet, users: CurrentUsers, if_match: IfMatch, response: Response
+) -> UserRead:
+    """Set a user's password; all their sessions end."""
+    return shown((await users.set_password(user, new.password, if_version=if_match)).user, response)
+
+
+@router.post("/{user}/activate", responses=WRITE)
+async def activate_user(user: Ref, users: CurrentUsers, if_match: IfMatch, response: Response) -> UserRead:
+    """Let a user log in again."""
+    return shown((await users.activate_user(user, if_version=if_match)).user, response)
+
+
+@router.post("/{user}/deactivate", responses=WRITE)
+async def deactivate_user(user: Ref, users: CurrentUsers, if_match: IfMatch, response: Response) -> UserRead:
+    """Keep a user from logging in; all their sessions end."""
+    return shown((await users.deactivate_user(user, if_version=if_match)).user, response)
+
+
+@router.post("/{user}/promote", responses=WRITE)
+async def promote_user(user: Ref, users: CurrentUsers, if_match: IfMatch, response: Response) -> UserRead:
+    """Make a user a superuser."""
+    return shown((await users.promote_user(user, if_version=if_match)).user, response)
+
+
+@router.post("/{user}/demote", responses=WRITE)
+async def demote_user(user: Ref, users: CurrentUsers, if_match: IfMatch, response: Response) -> UserRead:
+    """Take a superuser's powers."""
+    return shown((await users.demote_user(user, if_version=if_match)).user, response)
+
+
+@router.delete("/{user}", responses=WRITE)
+async def delete_user(user: Ref, users: CurrentUsers, if_match: IfMatch) -> UserRead:
+    """Delete a user and their sessions; shows them as they were."""
+    return UserRead.model_validate(await users.delete_user(user, if_version=if_match))

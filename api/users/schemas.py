@@ -1,0 +1,136 @@
+"""What goes in and out about users. One schema for each purpose: no body can set more than its purpose allows."""
+
+from datetime import datetime
+from typing import Annotated, Final, Literal
+from uuid import UUID
+
+from email_validator import EmailNotValidError, validate_email
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from api.core.pagination import Limit, Page
+from api.core.text import Line, Name, Text, storable
+
+MAX_EMAIL: Final = 254
+
+
+def canonical_email(value: str) -> str:
+    """Return the one form in which this address is stored and looked up.
+
+    Lower-case ASCII local part, and the domain in its ASCII form (IDNA 2008), so that no two spellings of one
+    mailbox, and no look-alike of another, can both have an account.
+
+    Raises:
+        ValueError: It is no e-mail address, or its local part is not ASCII.
+    """
+    text = storable(value).strip()
+    if not text.rpartition("@")[0].isascii():
+        # Case folding turns some of these into another person's ASCII address (CVE-2019-19844).
+        raise ValueError("the part before the @ must be ASCII")
+    if "/" in text:
+        # An address is a part of a URL here.
+        raise ValueError("it contains a /")
+    try:
+        parts = validate_email(text, check_deliverability=False, allow_smtputf8=False, strict=True)
+        address = f"{parts.local_part}@{parts.ascii_domain}".lower()
+    except (EmailNotValidError, UnicodeError) as error:
+        raise ValueError(str(error).rstrip(".").lower() or "it is no e-mail address") from None
+    if len(address) > MAX_EMAIL:
+        raise ValueError(f"it has more than {MAX_EMAIL} characters")
+    return address
+
+
+Email = Annotated[
+    str,
+    StringConstraints(max_length=MAX_EMAIL),
+    AfterValidator(canonical_email),
+    Field(json_schema_extra={"format": "email"}, examples=["ada@example.com"]),
+]
+# Lengths are the policy's to judge, with its own error; this bounds what is read at all.
+Password = Annotated[Text, Field(json_schema_extra={"format": "password"}, examples=["four unrelated words here"])]
+FullName = Annotated[Name, Field(examples=["Ada Lovelace"])]
+UserRef = Annotated[
+    Line,
+    StringConstraints(min_length=1, max_length=320),
+    Field(description="A user's id or e-mail address.", examples=["ada@example.com"]),
+]
+IfExists = Literal["fail", "skip", "update"]
+Sort = Literal["created_at", "-created_at", "updated_at", "-updated_at", "email", "-email"]
+
+
+class Body(BaseModel):
+    """A request body: unknown fields are refused, and so is what would need converting."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class UserCreate(Body):
+    """What an administrator gives for a new user; without a password they cannot log in yet."""
+
+    email: Email
+    full_name: FullName = ""
+    password: Password | None = None
+
+
+class UserUpdate(Body):
+    """What an administrator may change of a user; what is left out stays."""
+
+    email: Email | None = None
+    full_name: FullName | None = None
+
+
+class ProfileUpdate(Body):
+    """What users may change of themselves."""
+
+    full_name: FullName
+
+
+class PasswordSet(Body):
+    """A new password, set by an administrator."""
+
+    password: Password
+
+
+class PasswordChange(Body):
+    """A new password, set by its owner, who knows the old one."""
+
+    current_password: Password
+    new_password: Password
+
+
+class UserRead(BaseModel):
+    """A user, as both doors show it."""
+
+    model_config = ConfigDict(from_attributes=True, extra="forbid")
+
+    id: UUID
+    email: str
+    full_name: str
+    is_active: bool
+    is_superuser: bool
+    email_verified_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    last_login_at: datetime | None
+    version: int
+
+
+class UserPage(Page):
+    """A page of users."""
+
+    items: list[UserRead]
+
+
+class UserQuery(BaseModel):
+    """Which users to list, in which order, from where."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    q: Annotated[
+        Line | None,
+        Field(max_length=200, description="Words; each must begin a word of the e-mail address or of the name."),
+    ] = None
+    is_active: Annotated[bool | None, Field(description="Only active, or only inactive, users.")] = None
+    is_superuser: Annotated[bool | None, Field(description="Only superusers, or only others.")] = None
+    sort: Annotated[Sort, Field(description="Order; a minus sign reverses it.")] = "created_at"
+    limit: Annotated[Limit, Field(description="Users a page.")] = 50
+    cursor: Annotated[Line | None, Field(max_length=1000, description="`next_cursor` of the page before.")] = None

@@ -1,0 +1,280 @@
+"""The rules about users, the same behind both doors."""
+
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.core.actor import ALL_SCOPES, Actor, Scope, scopes_of
+from api.core.errors import ApictlError, Kind, NotAuthenticated
+from api.core.pagination import Cursor
+from api.core.passwords import Passwords
+from api.tokens import crud as tokens
+from api.users import crud
+from api.users.models import User
+from api.users.records import Outcome, UserNotFound, UserRecords
+from api.users.schemas import IfExists, UserCreate, UserQuery, UserUpdate
+
+
+class EmailTaken(ApictlError):
+    """Another user has the address, in some spelling of it."""
+
+    kind = Kind.CONFLICT
+    code = "email-taken"
+    title = "The e-mail address belongs to a user already"
+
+
+class WrongPassword(ApictlError):
+    """The current password, asked for before a change, does not match."""
+
+    kind = Kind.NOT_PERMITTED
+    code = "wrong-password"
+    title = "The current password is not right"
+
+
+class UserService:
+    """Everything that can be done with users; one instance serves one call."""
+
+    def __init__(self, session: AsyncSession, actor: Actor, passwords: Passwords) -> None:
+        self._session = session
+        self._actor = actor
+        self._passwords = passwords
+        self._records = UserRecords(session, actor)
+
+    async def create_user(
+        self, new: UserCreate, *, is_superuser: bool = False, if_exists: IfExists = "fail"
+    ) -> Outcome:
+        """Create a user.
+
+        Args:
+            new: The fields; a user without a password cannot log in until one is set.
+            is_superuser: Whether the user may do everything.
+            if_exists: With `skip`, leave a user who has the address as they are; with `update`, set their name if one
+                is given, and never their password or powers.
+
+        Raises:
+            EmailTaken: The address is in use, and `if_exists` is `fail`.
+            WeakPassword: The policy refuses the password.
+            MissingScope: The actor may not create users, or not superusers.
+        """
+        self._actor.require(Scope.USERS_WRITE)
+        if is_superuser:
+            self._actor.require_power_over(ALL_SCOPES)
+        hashed = None
+        if new.password is not None:
+            # Before the first statement, so that no connection waits for the hash.
+            hashed = await self._passwords.hash(new.password, personal=[new.email, new.full_name])
+        user = await crud.insert_unless_taken(
+            self._session,
+            email=new.email,
+            full_name=new.full_name,
+            password_hash=hashed,
+            is_superuser=is_superuser,
+        )
+        if user is not None:
+            await self._records.audit("user.create", user, email=user.email, is_superuser=is_superuser)
+            return Outcome(user, changed=True, created=True)
+        if if_exists == "fail":
+            raise EmailTaken(
+                f"The e-mail address {new.email} belongs to a user already",
+                hint="if_exists (--if-exists) skip takes the user as they are; update sets their name",
+            )
+        existing = await self._records.lock(new.email)
+        named = "full_name" in new.model_fields_set and existing.full_name != new.full_name
+        if if_exists == "skip" or not named:
+            return Outcome(existing, changed=False)
+        self._records.require_power_over(existing)
+        return await self._records.change("user.update", existing, full_name=new.full_name)
+
+    async def create_first_superuser(self, new: UserCreate) -> User | None:
+        """Create a superuser if there is none; of many at once, one does, and the others get None.
+
+        Raises:
+            EmailTaken: A user who is no superuser has the address.
+        """
+        self._actor.require(Scope.USERS_WRITE)
+        self._actor.require_power_over(ALL_SCOPES)
+        await crud.lock_superusers(self._session)
+        if await crud.other_superuser_exists(self._session, None):
+            return None
+        return (await self.create_user(new, is_superuser=True)).user
+
+    async def act_as(self, ref: str) -> Actor:
+        """Return an operator narrowed to what a user may do: the way to reproduce "it says forbidden".
+
+        Raises:
+            UserNotFound: There is none.
+            NotAuthenticated: The user is deactivated.
+        """
+        self._actor.require(*ALL_SCOPES)
+        user = await self.get_user(ref)
+        if not user.is_active:
+            raise NotAuthenticated(f"{user.email} is deactivated and may do nothing")
+        scopes = scopes_of(is_superuser=user.is_superuser, granted=None)
+        return replace(self._actor, name=f"{self._actor.name} as {user.email}", scopes=scopes, user_id=user.id)
+
+    async def get_user(self, ref: str) -> User:
+        """Return a user by id or e-mail address.
+
+        Raises:
+            UserNotFound: There is none that the actor may see.
+        """
+        return await self._records.get(ref)
+
+    async def list_users(self, query: UserQuery) -> tuple[list[User], str | None]:
+        """Return a page of users, and the cursor of the next page or None.
+
+        Raises:
+            BadRequest: The cursor is not of this list.
+        """
+        self._actor.require(Scope.USERS_READ)
+        after = None if query.cursor is None else Cursor.decode(query.cursor, sort=query.sort)
+        rows = await crud.page(self._session, query, after)
+        if len(rows) <= query.limit:
+            return rows, None
+        last = rows[query.limit - 1]
+        return rows[: query.limit], Cursor(query.sort, getattr(last, query.sort.lstrip("-")), last.id).encode()
+
+    async def update_user(self, ref: str, changes: UserUpdate, *, if_version: int | None = None) -> Outcome:
+        """Change the e-mail address or the name.
+
+        Raises:
+            UserNotFound: There is none.
+            EmailTaken: Another user has the new address.
+            StaleVersion: The user is no longer at `if_version`.
+        """
+        self._actor.require(Scope.USERS_WRITE)
+        user = await self._records.lock(ref, if_version=if_version)
+        self._records.require_power_over(user)
+        values: dict[str, Any] = {
+            name: value
+            for name, value in changes.model_dump(exclude_unset=True, exclude_none=True).items()
+            if value != getattr(user, name)
+        }
+        if "email" in values:
+            # What was verified is another address.
+            values["email_verified_at"] = None
+        try:
+            # A savepoint, so that whoever does more in this transaction can go on.
+            async with self._session.begin_nested():
+                return await self._records.change("user.update", user, **values)
+        except IntegrityError:
+            # The unique index decides, also between two at once; it is the only constraint that an update can break.
+            raise EmailTaken(f"The e-mail address {changes.email} belongs to a user already") from None
+
+    async def update_profile(self, full_name: str, *, if_version: int | None = None) -> Outcome:
+        """Change the actor's own name.
+
+        Raises:
+            StaleVersion: The user is no longer at `if_version`.
+        """
+        user = await self._records.lock(str(self._actor.require_own_session()), if_version=if_version)
+        values = {} if user.full_name == full_name else {"full_name": full_name}
+        return await self._records.change("user.update", user, **values)
+
+    async def set_password(self, ref: str, password: str, *, if_version: int | None = None) -> Outcome:
+        """Set a user's password, which ends all their sessions.
+
+        Raises:
+            UserNotFound: There is none.
+            WeakPassword: The policy refuses it.
+        """
+        self._actor.require(Scope.USERS_WRITE)
+        found = await self._records.find(ref)
+        if found is None:
+            raise UserNotFound(f"There is no user {ref}")
+        self._records.require_power_over(found)
+        hashed = await self._hash(password, found)
+        await self._records.require_still()
+        user = await self._records.lock(str(found.id), if_version=if_version)
+        self._records.require_power_over(user)
+        await tokens.revoke_all(self._session, user.id, because="password changed")
+        return await self._records.change("user.set_password", user, password_hash=hashed)
+
+    async def change_password(self, current: str, new: str) -> Outcome:
+        """Change the actor's own password; other sessions end, the one that asks goes on.
+
+        Raises:
+            WrongPassword: The current password does not match.
+            WeakPassword: The policy refuses the new one.
+        """
+        found = await self.get_user(str(self._actor.require_own_session()))
+        await self._session.close()
+        if not (await self._passwords.verify(current, found.password_hash)).ok:
+            raise WrongPassword
+        hashed = await self._hash(new, found)
+        await self._records.require_still()
+        user = await self._records.lock(str(found.id))
+        if user.password_hash != found.password_hash:
+            # Somebody changed it while we were hashing: what was verified no longer counts.
+            raise WrongPassword
+        await tokens.revoke_all(self._session, user.id, because="password changed", keep=self._actor.session_id)
+        return await self._records.change("user.set_password", user, password_hash=hashed)
+
+    async def activate_user(self, ref: str, *, if_version: int | None = None) -> Outcome:
+        """Let a user log in again; sessions that ended stay ended."""
+        self._actor.require(Scope.USERS_WRITE)
+        user = await self._records.lock(ref, if_version=if_version)
+        self._records.require_power_over(user)
+        return await self._records.change("user.activate", user, **({} if user.is_active else {"is_active": True}))
+
+    async def deactivate_user(self, ref: str, *, if_version: int | None = None) -> Outcome:
+        """Keep a user from logging in, and end their sessions at once.
+
+        Raises:
+            LastSuperuser: Nobody would be left who may do everything.
+        """
+        self._actor.require(Scope.USERS_WRITE)
+        user = await self._records.lock(ref, if_version=if_version, guard_superusers=True)
+        self._records.require_power_over(user)
+        if not user.is_active:
+            return Outcome(user, changed=False)
+        await self._records.keep_a_superuser(user)
+        await tokens.revoke_all(self._session, user.id, because="user deactivated")
+        return await self._records.change("user.deactivate", user, is_active=False)
+
+    async def promote_user(self, ref: str, *, if_version: int | None = None) -> Outcome:
+        """Make a user a superuser, who may do everything; they log in again to do so."""
+        self._actor.require(Scope.USERS_WRITE)
+        self._actor.require_power_over(ALL_SCOPES)
+        user = await self._records.lock(ref, if_version=if_version)
+        if user.is_superuser:
+            return Outcome(user, changed=False)
+        # Whoever holds one of their sessions by now is not to become a superuser with them.
+        await tokens.revoke_all(self._session, user.id, because="user promoted")
+        return await self._records.change("user.promote", user, is_superuser=True)
+
+    async def demote_user(self, ref: str, *, if_version: int | None = None) -> Outcome:
+        """Take a superuser's powers, in their live sessions too.
+
+        Raises:
+            LastSuperuser: Nobody would be left who may do everything.
+        """
+        self._actor.require(Scope.USERS_WRITE)
+        self._actor.require_power_over(ALL_SCOPES)
+        user = await self._records.lock(ref, if_version=if_version, guard_superusers=True)
+        if not user.is_superuser:
+            return Outcome(user, changed=False)
+        await self._records.keep_a_superuser(user)
+        return await self._records.change("user.demote", user, is_superuser=False)
+
+    async def delete_user(self, ref: str, *, if_version: int | None = None) -> User:
+        """Delete a user with their sessions; the audit log keeps what they did. Returns the user as it was.
+
+        Raises:
+            LastSuperuser: Nobody would be left who may do everything.
+        """
+        self._actor.require(Scope.USERS_DELETE)
+        user = await self._records.lock(ref, if_version=if_version, guard_superusers=True)
+        self._records.require_power_over(user)
+        await self._records.keep_a_superuser(user)
+        await crud.remove(self._session, user.id)
+        await self._records.audit("user.delete", user, email=user.email)
+        return user
+
+    async def _hash(self, password: str, user: User) -> str:
+        """Hash a new password of a user; until then, the transaction has read only."""
+        # Gives the connection back: nobody else should wait for it while this waits for its turn to hash.
+        await self._session.close()
+        return await self._passwords.hash(password, personal=[user.email, user.full_name])

@@ -1,0 +1,52 @@
+"""The command table: a line for each command. Its module is imported only when it runs."""
+
+from importlib import import_module
+from typing import Any, Final, NamedTuple
+
+
+class Entry(NamedTuple):
+    """Where a command is, on which panel of the help, and its one line there."""
+
+    module: str
+    panel: str
+    summary: str
+
+
+COMMANDS: Final[dict[str, Entry]] = {
+    "create-user": Entry("cli.users", "Users", "Create a user."),
+    "show-user": Entry("cli.users", "Users", "Show a user."),
+    "list-users": Entry("cli.users", "Users", "List users."),
+    "update-user": Entry("cli.users", "Users", "Change a user's e-mail address or name."),
+    "set-password": Entry("cli.users", "Users", "Set a user's password; all their sessions end."),
+    "activate-user": Entry("cli.users", "Users", "Let a user log in again."),
+    "deactivate-user": Entry("cli.users", "Users", "Keep a user from logging in; all their sessions end at once."),
+    "promote-user": Entry("cli.users", "Users", "Make a user a superuser, who may do everything."),
+    "demote-user": Entry("cli.users", "Users", "Take a superuser's powers, in live sessions too."),
+    "delete-user": Entry("cli.users", "Users", "Delete a user and their sessions."),
+    "create-token": Entry(
+        "cli.tokens", "Tokens", "Issue an access and a refresh token for a user, without their password."
+    ),
+    "list-tokens": Entry("cli.tokens", "Tokens", "List sessions, the newest first."),
+    "revoke-token": Entry("cli.tokens", "Tokens", "End a session and every token of it, at once."),
+    "migrate": Entry(
+        "cli.migrations",
+        "Database",
+        "Bring the database to this version's schema; at head already, this changes nothing.",
+    ),
+    "migration-status": Entry("cli.migrations", "Database", "Show where the database stands, and what is pending."),
+    "serve": Entry("cli.server", "Server", "Serve the HTTP API in production."),
+    "dev": Entry("cli.server", "Server", "Serve the HTTP API while you develop: it reloads when the code changes."),
+    "quickstart": Entry(
+        "cli.server", "Server", "Start everything: PostgreSQL, migrations, the first superuser, the HTTP API."
+    ),
+}
+
+EPILOG: Final = (
+    "Exit codes: 0 done, 1 a bug, 2 usage, 3 not found, 4 not allowed, 5 conflict, 6 refused, 7 try again, 8 declined, "
+    "11 schema, 12 misconfigured."
+)
+
+
+def load(name: str) -> Any:
+    """Import a command's function."""
+    return getattr(import_module(COMMANDS[name].module), name.replace("-", "_"))

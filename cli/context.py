@@ -1,0 +1,251 @@
+"""One command is one Runtime and one transaction; every command goes through the bridge in this module.
+
+The bridge owns the only `asyncio.run` (Typer would accept an `async def` command, not run it, and exit 0), and adds
+the options that every command has. Failures become exit codes in `cli.main`.
+"""
+
+import inspect
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from cli.output import Format, Item, Listing, Style, check_fields
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from api.config import Settings
+    from api.core.actor import Actor
+    from api.core.runtime import Runtime
+
+Kind = Literal["read", "write", "destroy", "schema", "host"]
+"""What a command does: reads, writes, destroys (and asks first), changes the schema, or needs no database."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What a command's body gets: who runs it, how it may talk to them, and its transaction."""
+
+    settings: "Settings"
+    fields: tuple[str, ...]
+    quiet: bool
+    interactive: bool
+    dry_run: bool
+    yes: bool
+    _runtime: "Runtime | None" = None
+    _session: "AsyncSession | None" = None
+    _actor: "Actor | None" = None
+
+    @property
+    def runtime(self) -> "Runtime":
+        """The process's resources; not there in commands that need no database."""
+        assert self._runtime is not None  # noqa: S101 - the command's kind decides
+        return self._runtime
+
+    @property
+    def session(self) -> "AsyncSession":
+        """The command's transaction."""
+        assert self._session is not None  # noqa: S101 - the command's kind decides
+        return self._session
+
+    @property
+    def actor(self) -> "Actor":
+        """Who runs the command."""
+        assert self._actor is not None  # noqa: S101 - the command's kind decides
+        return self._actor
+
+    def say(self, message: str) -> None:
+        """Tell the person something that is not data."""
+        if not self.quiet:
+            print(message, file=sys.stderr)
+
+    def changed(self, *, changed: bool) -> dict[str, Any]:
+        """Return what a mutating command adds to its object."""
+        return {"changed": changed} | ({"dry_run": True} if self.dry_run else {})
+
+    async def confirm(self, action: str, *, expected: str) -> None:
+        """Let a destructive command go on only if the person types the name of what it destroys, or said `--yes`.
+
+        Raises:
+            MissingInput: There is nobody to ask.
+            Declined: They typed something else.
+        """
+        from api.core.errors import Declined, MissingInput
+        from api.database import redact
+
+        if self.yes or self.dry_run:
+            return
+        if not self.interactive:
+            raise MissingInput("This needs a confirmation, and there is no terminal to ask on", hint="use --yes")
+        # Nobody else's work waits in the database for a person to make up their mind.
+        await self.session.close()
+        print(f"This {action} {expected} in {redact(self.runtime.database_url)}.", file=sys.stderr)
+        print(f"Type {expected} to go on: ", file=sys.stderr, end="", flush=True)
+        if sys.stdin.readline().strip() != expected:
+            raise Declined("Nothing was changed: that is not what was asked for")
+
+
+Body = Callable[..., Awaitable["Item | Listing"]]
+HostBody = Callable[..., None]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a command leaves for `run` to print, once its transaction is committed."""
+
+    result: Item | Listing
+    style: Style
+
+
+def option(*names: str, text: str) -> Any:
+    """Return the declaration of an option that every command has."""
+    return typer.Option(*names, help=text, rich_help_panel="Options of every command", show_default=False)
+
+
+COMMON: dict[str, tuple[Any, Any]] = {
+    "output": (Annotated[Format | None, option("--output", "-o", text="How to print the result.")], None),
+    "fields": (Annotated[str | None, option("--fields", text="Only these fields, separated by commas.")], None),
+    "quiet": (Annotated[bool, option("--quiet", "-q", text="Print no messages, only data and errors.")], False),
+    # Read from the command line before it is parsed (see `cli.main.without_colors`); here for the help.
+    "no_color": (Annotated[bool, option("--no-color", text="No colours (also NO_COLOR).")], False),
+    "no_input": (Annotated[bool, option("--no-input", text="Never ask: fail with exit code 2.")], False),
+    "debug": (Annotated[bool, option("--debug", text="Show the traceback of an internal error.")], False),
+}
+ACTING: dict[str, tuple[Any, Any]] = {
+    "as_user": (
+        Annotated[str | None, option("--as", text="Do only what this user (id or e-mail) may do.")],
+        None,
+    )
+}
+MUTATING: dict[str, tuple[Any, Any]] = {
+    "dry_run": (Annotated[bool, option("--dry-run", text="Do everything, then undo it.")], False),
+}
+DESTROYING: dict[str, tuple[Any, Any]] = {
+    "yes": (Annotated[bool, option("--yes", "-y", text="Do not ask for confirmation.")], False),
+}
+OPTIONS: dict[Kind, dict[str, tuple[Any, Any]]] = {
+    "read": COMMON | ACTING,
+    "write": COMMON | ACTING | MUTATING,
+    "destroy": COMMON | ACTING | MUTATING | DESTROYING,
+    "schema": COMMON | MUTATING,
+    "host": COMMON,
+}
+
+
+def command(kind: Kind) -> Callable[[Body | HostBody], Callable[..., Shown | None]]:
+    """Make a body that takes a Call into a command that Typer can run; a host's is a plain function."""
+
+    def decorate(body: Body | HostBody) -> Callable[..., Shown | None]:
+        own = [parameter for name, parameter in inspect.signature(body).parameters.items() if name != "call"]
+        extra = OPTIONS[kind]
+
+        def run_command(**arguments: Any) -> Shown | None:
+            options = {name: arguments.pop(name, default) for name, (_, default) in extra.items()}
+            return carry_out(kind, body, arguments, options)
+
+        run_command.__name__ = body.__name__
+        run_command.__doc__ = body.__doc__
+        run_command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # what Typer reads
+            [
+                *(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own),
+                *(
+                    inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+                    for name, (annotation, default) in extra.items()
+                ),
+            ]
+        )
+        return run_command
+
+    return decorate
+
+
+def carry_out(kind: Kind, body: Body | HostBody, arguments: dict[str, Any], options: dict[str, Any]) -> Shown | None:
+    """Run a command's body to its end: settings, database, transaction."""
+    from api.config import Settings
+    from api.core.runtime import held_database
+
+    # The default, which makes `| head` end us quietly, would also end us when the database hangs up.
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    call = Call(
+        settings=Settings.load(),
+        quiet=options["quiet"],
+        interactive=sys.stdin.isatty() and not options["no_input"],
+        fields=tuple(name.strip() for name in (options["fields"] or "").split(",") if name.strip()),
+        dry_run=options.get("dry_run", False),
+        yes=options.get("yes", False),
+    )
+    if kind == "host":
+        body(call, **arguments)
+        return None
+    # Outside of the event loop, so that Ctrl-C ends the wait for an embedded PostgreSQL at once. Only a command
+    # that makes the schema may make the database: an operator in the wrong folder must not.
+    with held_database(call.settings, create=kind == "schema") as url:
+        result = complete(with_call(kind, call, body, arguments, options, url))
+    return Shown(result, Style(form=options["output"], fields=call.fields))
+
+
+def complete(work: Awaitable[Any]) -> Any:
+    """Run a coroutine to its end: the only place where this is done."""
+    import asyncio
+
+    async def awaited() -> Any:
+        return await work
+
+    return asyncio.run(awaited())
+
+
+async def with_call(
+    kind: Kind, call: Call, body: Body | HostBody, arguments: dict[str, Any], options: dict[str, Any], url: str
+) -> Item | Listing:
+    """Give the body its Call, inside the resources and the transaction of its kind."""
+    from api.core.actor import Actor
+    from api.core.runtime import Runtime
+
+    actor = Actor.operator(operator_name())
+    async with Runtime.open(call.settings, url=url, pool_size=2) as runtime:
+        call = replace(call, _runtime=runtime, _actor=actor)
+        if kind == "schema":
+            return await refusals(body(call, **arguments))
+        async with runtime.transaction(readonly=kind == "read", rollback=call.dry_run) as session:
+            if options["as_user"] is not None:
+                from api.users.service import UserService
+
+                actor = await UserService(session, actor, runtime.passwords).act_as(options["as_user"])
+            call = replace(call, _session=session, _actor=actor)
+            result = await refusals(body(call, **arguments))
+            # Before the commit: a command that fails has changed nothing.
+            check_fields(result, call.fields)
+            return result
+
+
+async def refusals(work: Any) -> Item | Listing:
+    """Await a body, and turn a schema's refusal of an option into the failure that HTTP answers with."""
+    from pydantic import ValidationError
+
+    from api.core.errors import InvalidInput
+
+    try:
+        result: Item | Listing = await work
+    except ValidationError as error:
+        raise InvalidInput.of(error.errors(include_input=False, include_context=False, include_url=False)) from None
+    return result
+
+
+def operator_name() -> str:
+    """Return who sits at this terminal, for the audit log: the account, the machine, and the CI job if there is one."""
+    import getpass
+    import os
+    import socket
+
+    try:
+        account = os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        # A container's uid may have no name.
+        account = str(os.getuid())
+    job = os.environ.get("GITHUB_RUN_ID") or os.environ.get("CI_JOB_ID") or os.environ.get("BUILD_ID")
+    name = f"{account}@{socket.gethostname()}" + (f" job {job}" if job else "")
+    return "".join(character for character in name if character.isprintable())[:200]

@@ -1,0 +1,39 @@
+"""How the terminal renders failures: `error:`, `cause:`, `hint:` on stderr, or the problem object with `-o json`."""
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from api.core.errors import ApictlError
+
+
+def wants_json(arguments: list[str]) -> bool:
+    """Tell whether the command line asks for JSON; asked of the text, because it may not have been parsed."""
+    for position, argument in enumerate(arguments):
+        following = arguments[position + 1 : position + 2]
+        if argument in {"-o", "--output"} and following in (["json"], ["jsonl"]):
+            return True
+        if argument in {"-ojson", "-ojsonl", "--output=json", "--output=jsonl"}:
+            return True
+    return False
+
+
+def show(error: "ApictlError", *, as_json: bool) -> None:
+    """Print a failure to stderr."""
+    if as_json:
+        print(json.dumps(error.problem(), ensure_ascii=False), file=sys.stderr)
+        return
+    lines = [("error", error.detail), ("cause", error.cause), ("hint", error.hint)]
+    if len(error.errors) > 1:
+        lines[1:1] = [("field", f"{item['field']}: {item['message']}") for item in error.errors]
+    for label, text in lines:
+        if text:
+            print(f"{label}: {printable(text)}", file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """Return the text with what a terminal would obey escaped."""
+    return "".join(
+        character if character.isprintable() or character == "\n" else ascii(character)[1:-1] for character in text
+    )

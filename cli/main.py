@@ -1,0 +1,131 @@
+"""The entry point `apictl`: everything leaves here as output and an exit code."""
+
+import io
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from api import __version__
+from cli.errors import show, wants_json
+
+if TYPE_CHECKING:
+    from api.core.errors import ApictlError
+    from cli.context import Shown
+
+
+def run() -> NoReturn:
+    """Run `apictl` as a process: print, flush, exit."""
+    if sys.argv[1:] in (["--version"], ["-V"]):
+        print(f"apictl {__version__}")
+        sys.exit(0)
+    for stream in (sys.stdout, sys.stderr):
+        # What the terminal's encoding cannot show is escaped, and no reason to fail.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    # A reader that closes early (`| head -1`) ends us as it ends every other program: quietly, 141 in the shell.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    # Raised where the program stands, also at a prompt: asyncio's own handler of Ctrl-C would wait for the prompt.
+    signal.signal(signal.SIGINT, on_interrupt)
+    signal.signal(signal.SIGTERM, on_terminate)
+    try:
+        code = main(sys.argv[1:])
+    except KeyboardInterrupt:
+        # Also while our modules are being imported.
+        code = 130
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        code = unwritten(error)
+    sys.exit(code)
+
+
+def unwritten(error: OSError) -> int:
+    """Say that the output could not be written: /dev/full, or a disk without space."""
+    sys.stderr.write(f"error: the output could not be written\ncause: {error.strerror}\n")
+    # What is still buffered must not fail once more while the interpreter ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 1
+
+
+def without_colors(arguments: list[str]) -> None:
+    """Make sure of no escape sequence where none is wanted, whatever the environment would force."""
+    if not sys.stdout.isatty() or "NO_COLOR" in os.environ or "--no-color" in arguments:
+        for name in ("FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "CLICOLOR_FORCE"):
+            os.environ.pop(name, None)
+        # NO_COLOR alone would keep the bold.
+        os.environ["TERM"] = "dumb"
+
+
+def on_interrupt(_signal: int, _frame: Any) -> NoReturn:
+    """Leave on Ctrl-C, through every `finally`: transactions are rolled back, servers let go."""
+    raise KeyboardInterrupt
+
+
+def on_terminate(_signal: int, _frame: Any) -> NoReturn:
+    """Leave as on Ctrl-C, through every `finally`: transactions are rolled back, servers let go."""
+    raise SystemExit(143)
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command line and return its exit code; nothing but the terminal's own errors is raised."""
+    as_json = wants_json(arguments)
+    without_colors(arguments)
+    # Typer reads the environment while it is imported.
+    import typer
+
+    from cli.app import make_app
+    from cli.commands import COMMANDS
+
+    try:
+        result = make_app()(arguments, prog_name="apictl", standalone_mode=False)
+        # By now what was asked for is done and committed.
+        return result if isinstance(result, int) else printed(result)
+    except typer.Abort:
+        print("\nerror: interrupted", file=sys.stderr)
+        return 130
+    except typer.TyperException as usage:
+        from api.core.errors import BadRequest
+
+        words = [word for word in arguments if word in COMMANDS][:1]
+        hint = " ".join(["see: apictl", *words, "--help"])
+        show(BadRequest(usage.format_message().rstrip("."), hint=hint), as_json=as_json)
+        return 2
+    except Exception as error:
+        if "--debug" in arguments:
+            raise
+        failure = understood(error)
+        show(failure, as_json=as_json)
+        return failure.kind.exit_code
+
+
+def printed(shown: "Shown | None") -> int:
+    """Print what a command has left, and return the exit code."""
+    if shown is not None:
+        from cli.output import show as show_result
+
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        try:
+            show_result(shown.result, shown.style)
+        except OSError as error:
+            return unwritten(error)
+    return 0
+
+
+def understood(error: Exception) -> "ApictlError":
+    """Return one of our failures as it is, and anything else as a bug: what it is, and where it happened."""
+    import traceback
+
+    from api.core.errors import ApictlError, InternalError
+
+    if isinstance(error, ApictlError):
+        return error
+    if isinstance(error, SyntaxError):
+        where = f"{error.filename}:{error.lineno}: {error.msg}"
+    else:
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
+        where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "somewhere"
+    # Its own words stay out: they can hold whatever was in hand, a password too.
+    return InternalError(
+        "apictl failed", cause=f"{type(error).__name__} at {where}", hint="--debug shows the traceback"
+    )

@@ -1,0 +1,205 @@
+"""Data on stdout, in the form that was asked for; messages never come here."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+from cli.errors import printable
+
+# What some runs of a command say and others do not.
+OPTIONAL: Final = {"changed", "dry_run", "generated_password", "scope"}
+
+
+class Format(StrEnum):
+    """The forms of output."""
+
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+    YAML = "yaml"
+    CSV = "csv"
+    IDS = "ids"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One object, as its HTTP body has it; `extra` is what only the terminal says (`changed`, a generated secret)."""
+
+    body: dict[str, Any]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A list, as its HTTP body has it; `columns` are a script's, `table` a person's."""
+
+    items: list[dict[str, Any]]
+    next_cursor: str | None
+    columns: Sequence[str]
+    table: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How to print: None for `form` leaves it to what stdout is."""
+
+    form: Format | None = None
+    fields: tuple[str, ...] = ()
+
+
+def show(result: Item | Listing, style: Style) -> None:
+    """Print a result to stdout."""
+    rows = rows_of(result)
+    if style.form is None and not sys.stdout.isatty():
+        text = tab_separated(rows, style.fields or default_fields(result))
+    elif style.form in {None, Format.TABLE}:
+        show_table(result, rows, style)
+        return
+    elif style.form is Format.JSON and isinstance(result, Listing):
+        listing = {"items": [picked(row, style.fields) for row in rows], "next_cursor": result.next_cursor}
+        text = json.dumps(listing, indent=2, ensure_ascii=False) + "\n"
+    else:
+        text = FORMATS[style.form or Format.TABLE](rows, style.fields, single=isinstance(result, Item))
+    sys.stdout.write(text)
+
+
+def rows_of(result: Item | Listing) -> list[dict[str, Any]]:
+    """Return a result as rows."""
+    return [result.body | result.extra] if isinstance(result, Item) else result.items
+
+
+def check_fields(result: Item | Listing, fields: tuple[str, ...]) -> None:
+    """Let fields pass that the rows have, or could have had.
+
+    Raises:
+        BadRequest: One of them is unknown.
+    """
+    rows = rows_of(result)
+    unknown = [name for name in fields if rows and name not in rows[0] and name not in OPTIONAL]
+    if unknown:
+        from api.core.errors import BadRequest
+
+        raise BadRequest(f"There is no field {', '.join(unknown)}", hint=f"the fields are: {', '.join(rows[0])}")
+
+
+def default_fields(result: Item | Listing) -> Sequence[str]:
+    """Return the fields of a row where none were asked for."""
+    return tuple(result.body | result.extra) if isinstance(result, Item) else result.columns
+
+
+def picked(row: dict[str, Any], fields: Sequence[str]) -> dict[str, Any]:
+    """Return the row with only these fields, in this order; all of them where none are named."""
+    return {name: row.get(name) for name in fields} if fields else row
+
+
+def plain(value: Any) -> str:
+    """Return a value as text for a cell."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return " ".join(plain(item) for item in value)
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    return printable(str(value))
+
+
+def tab_separated(rows: list[dict[str, Any]], fields: Sequence[str]) -> str:
+    """Return a line a row, whole values, no header: for `cut`, `read` and `xargs`."""
+    return "".join("\t".join(plain(row.get(name)) for name in fields) + "\n" for row in rows)
+
+
+def as_json(rows: list[dict[str, Any]], fields: Sequence[str], *, single: bool) -> str:
+    """Return one object, as its HTTP body has it."""
+    assert single  # noqa: S101 - lists have their envelope, above
+    return json.dumps(picked(rows[0], fields), indent=2, ensure_ascii=False) + "\n"
+
+
+def as_jsonl(rows: list[dict[str, Any]], fields: Sequence[str], *, single: bool) -> str:
+    """Return one object a line."""
+    del single
+    return "".join(json.dumps(picked(row, fields), ensure_ascii=False) + "\n" for row in rows)
+
+
+def as_yaml(rows: list[dict[str, Any]], fields: Sequence[str], *, single: bool) -> str:
+    """Return a YAML document."""
+    import yaml
+
+    shown = [picked(row, fields) for row in rows]
+    text: str = yaml.safe_dump(shown[0] if single else shown, sort_keys=False, allow_unicode=True)
+    return text
+
+
+def as_csv(rows: list[dict[str, Any]], fields: Sequence[str], *, single: bool) -> str:
+    """Return CSV (RFC 4180) with a header."""
+    del single
+    names = fields or (tuple(rows[0]) if rows else ())
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow(names)
+    writer.writerows([plain(row.get(name)) for name in names] for row in rows)
+    return buffer.getvalue()
+
+
+def as_ids(rows: list[dict[str, Any]], fields: Sequence[str], *, single: bool) -> str:
+    """Return one id a line."""
+    del fields, single
+    return "".join(f"{row.get('id', row.get('session_id', ''))}\n" for row in rows)
+
+
+FORMATS = {
+    Format.JSON: as_json,
+    Format.JSONL: as_jsonl,
+    Format.YAML: as_yaml,
+    Format.CSV: as_csv,
+    Format.IDS: as_ids,
+}
+
+
+def show_table(result: Item | Listing, rows: list[dict[str, Any]], style: Style) -> None:
+    """Print for a person: a table, or one object as a column of its fields."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    colorless = os.environ.get("TERM") == "dumb"
+    # Rich would take a dumb terminal for one of 80 columns.
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    console = Console(highlight=False, color_system=None if colorless else "auto", width=width)
+    if isinstance(result, Item):
+        shown = picked(rows[0], style.fields)
+        width = max(map(len, shown))
+        for name, value in shown.items():
+            # One line each, never broken: a token or an id is there to be copied.
+            line = Text.assemble((name.ljust(width), "cyan"), "  ", readable(value))
+            console.print(line, soft_wrap=True)
+        return
+    names = style.fields or result.table
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in names:
+        # Half an id or address is none: let other columns give way.
+        whole = name == "id" or name.endswith("email")
+        table.add_column(name.removeprefix("is_").replace("_", " ").upper(), overflow="fold", no_wrap=whole)
+    for row in rows:
+        table.add_row(*(Text(readable(row.get(name))) for name in names))
+    console.print(table)
+
+
+def readable(value: Any) -> str:
+    """Return a value as a person reads it: yes and no, times to the second."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None or value == "":
+        return "-"
+    text = plain(value)
+    if len(text) == 27 and text.endswith("Z") and text[10] == "T" and text[19] == ".":
+        return f"{text[:10]} {text[11:19]}Z"
+    return text

@@ -1,0 +1,259 @@
+"""Commands that serve: in production, while developing, and for the first five minutes."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from api.core.errors import ApictlError, Kind
+from cli.context import Call, command, complete, operator_name
+from cli.secrets import generate
+
+if TYPE_CHECKING:
+    import socket
+    from types import FrameType
+
+    from uvicorn import Config
+
+Host = Annotated[str | None, typer.Option("--host", help="Address to listen on. Default: APICTL_LISTEN_HOST.")]
+Port = Annotated[
+    int | None, typer.Option("--port", help="Port; 0 takes a free one. Default: APICTL_LISTEN_PORT.", min=0, max=65535)
+]
+APPLICATION = "api.main:create_app"
+# Seconds that open requests have left when the server is told to stop: a person's, and a load balancer's.
+GRACE, LONG_GRACE = 2, 20
+
+
+class ServerFailed(ApictlError):
+    """The application did not start."""
+
+    kind = Kind.UNAVAILABLE
+    code = "server-failed"
+    title = "The server did not start"
+
+
+@command("host")
+def serve(
+    call: Call,
+    host: Host = None,
+    port: Port = None,
+    workers: Annotated[int, typer.Option("--workers", help="Processes that answer.", min=1, max=64)] = 1,
+) -> None:
+    """Serve the HTTP API in production.
+
+    Refuses to start with a weak secret key, or with a database that is not at this version's schema.
+
+    Example: apictl serve --workers 4
+    """
+    from api.core.runtime import held_database
+    from api.core.secret_key import load_secret_key
+
+    load_secret_key(call.settings)
+    # Held while serving: an embedded PostgreSQL goes on when a worker is replaced.
+    with held_database(call.settings):
+        complete(check_schema(call))
+        listening = listen(call, host, port)
+        call.say(f"Serving on {url(listening)} with {workers} worker{'s' if workers > 1 else ''} (Ctrl-C stops it)")
+        run_server(config(call, workers=workers, access_log=False, timeout_graceful_shutdown=LONG_GRACE), listening)
+
+
+@command("host")
+def dev(call: Call, host: Host = None, port: Port = None) -> None:
+    """Serve the HTTP API while you develop: it reloads when the code changes.
+
+    Starts the embedded PostgreSQL unless a database is configured, and migrates it.
+
+    Example: apictl dev
+    """
+    from api.core.runtime import held_database
+    from api.core.secret_key import load_secret_key
+
+    listening = listen(call, host, port)
+    with held_database(call.settings, create=True):
+        load_secret_key(call.settings, create=True)
+        complete(prepare(call, email=None, password=""))
+        call.say(f"The first superuser, if there is none: {program()} create-user EMAIL --superuser")
+        call.say(f"Serving on {url(listening)}, docs at {url(listening)}/docs (Ctrl-C stops it)")
+        run_server(config(call, reload=True), listening)
+
+
+@command("host")
+def quickstart(
+    call: Call,
+    email: Annotated[str, typer.Option("--email", help="E-mail address of the first superuser.")] = "admin@example.com",
+    host: Host = None,
+    port: Port = None,
+) -> None:
+    """Start everything: PostgreSQL, migrations, the first superuser, the HTTP API.
+
+    What is there already stays as it is; running it again changes nothing.
+
+    Example: apictl quickstart
+    """
+    from api.core.runtime import held_database
+    from api.core.secret_key import load_secret_key
+    from api.main import create_app
+
+    listening = listen(call, host, port)
+    # The database first: as root, it decides where its folder is, and how it is opened to the server's account.
+    with held_database(call.settings, create=True):
+        load_secret_key(call.settings, create=True)
+        password = generate()
+        created = complete(prepare(call, email=email, password=password))
+        welcome(url(listening), email if created else None, password)
+        run_server(config(call, create_app(call.settings), access_log=True), listening)
+
+
+async def check_schema(call: Call) -> None:
+    """Go on only if the database is at this version's schema."""
+    from api.core.runtime import Runtime
+    from api.migrations.service import require_head
+
+    async with Runtime.open(call.settings, pool_size=1) as runtime, runtime.transaction(readonly=True) as session:
+        await require_head(session)
+
+
+async def prepare(call: Call, *, email: str | None, password: str) -> bool:
+    """Migrate the database, and create a superuser with this address if there is none; tell whether it did."""
+    from api.core.actor import Actor
+    from api.core.runtime import Runtime
+    from api.migrations.service import MigrationService
+    from api.users.schemas import UserCreate
+    from api.users.service import UserService
+
+    operator = Actor.operator(operator_name())
+    async with Runtime.open(call.settings, pool_size=1) as runtime:
+        await MigrationService(runtime.transaction, runtime.patient_engine, operator).upgrade()
+        if email is None:
+            return False
+        async with runtime.transaction() as session:
+            users = UserService(session, operator, runtime.passwords)
+            return await users.create_first_superuser(UserCreate(email=email, password=password)) is not None
+
+
+def welcome(address: str, email: str | None, password: str) -> None:
+    """Print what a person needs next; the password only when it was made just now."""
+    lines = [f"apictl is running on {address} (Ctrl-C stops everything)", "", f"  API docs     {address}/docs"]
+    if email is not None:
+        lines += [f"  superuser    {email}", f"  password     {password}   (shown once: keep it)"]
+    lines += [
+        "",
+        "Next, in another terminal, in this folder:",
+        "",
+        f"  {program()} list-users",
+        f"  {program()} create-user grace@example.com --full-name 'Grace Hopper' --generate-password",
+        "",
+    ]
+    print("\n".join(lines), flush=True)
+
+
+def program() -> str:
+    """Return how this program was called, so that what we print can be typed."""
+    import shlex
+    import shutil
+
+    called = Path(sys.argv[0]).absolute()
+    found = shutil.which(called.name)
+    if found is not None and Path(found).absolute() == called:
+        return called.name
+    return shlex.quote(str(called.relative_to(Path.cwd()) if called.is_relative_to(Path.cwd()) else called))
+
+
+def listen(call: Call, host: str | None, port: int | None) -> "socket.socket":
+    """Return a socket that listens; connections wait in it until the server is ready.
+
+    The flags win over the settings.
+
+    Raises:
+        BadSettings: The address is taken, or not this machine's.
+    """
+    import socket
+
+    from api.core.errors import BadSettings
+
+    host, port = host or call.settings.listen_host, call.settings.listen_port if port is None else port
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        # The protocol by name: without it asyncio leaves Nagle's algorithm on, which holds each answer for 40 ms.
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(2048)
+    except OSError as error:
+        raise BadSettings(
+            f"Cannot listen on {host}:{port}",
+            cause=error.strerror,
+            hint="choose another: --port, --host, or APICTL_LISTEN_PORT, APICTL_LISTEN_HOST",
+        ) from None
+    listening.set_inheritable(True)
+    return listening
+
+
+def url(listening: "socket.socket") -> str:
+    """Return the address of a listening socket, as a browser takes it."""
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def config(call: Call, application: Any = APPLICATION, **options: Any) -> "Config":
+    """Return uvicorn's configuration."""
+    import uvicorn
+
+    return uvicorn.Config(
+        application,
+        factory=application is APPLICATION,
+        log_level=call.settings.log_level,
+        # Nobody in front of us is believed until somebody says so.
+        proxy_headers=False,
+        server_header=False,
+        **({"timeout_graceful_shutdown": GRACE} | options),
+    )
+
+
+def run_server(settings: "Config", listening: "socket.socket") -> None:
+    """Serve, in this process or in children that this one watches, until a signal says stop.
+
+    Raises:
+        ServerFailed: The application did not start.
+        SystemExit: A signal ended it, 130 or 143.
+    """
+    import signal
+
+    import uvicorn
+    from uvicorn.supervisors import ChangeReload, Multiprocess
+
+    # Children are started by `python -c`, which would look for modules in the current folder first.
+    os.environ["PYTHONSAFEPATH"] = "1"
+    codes = {signal.SIGINT: 130, signal.SIGTERM: 143}
+    ended: list[int] = []
+    # uvicorn handles signals while it serves, and sends the first one again when it is done. By then nothing is left to
+    # interrupt; an exception would only tear at the event loop while it is put away.
+    for number, code in codes.items():
+        signal.signal(number, lambda *_, code=code: ended.append(code))
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: "FrameType | None") -> None:
+            if not self.should_exit:
+                super().handle_exit(sig, frame)
+                return
+            # Asked again: whoever is still connected is cut off. uvicorn's own way would tear down the application
+            # in the middle, with a traceback for each part of it.
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()
+
+    server = Server(settings)
+    if settings.should_reload:
+        # A child of its own, to which no class of ours can be sent.
+        ChangeReload(settings, target=uvicorn.Server(settings).run, sockets=[listening]).run()
+    elif settings.workers > 1:
+        Multiprocess(settings, sockets=[listening]).run()
+        # It returns when it was told to stop, and does not say by which signal.
+        ended.append(143)
+    else:
+        # Its own event loop: uvloop's.
+        server.run(sockets=[listening])
+        if not server.started:
+            raise ServerFailed(hint="the log above says why")
+    raise SystemExit(ended[0] if ended else 0)

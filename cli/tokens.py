@@ -1,0 +1,90 @@
+"""The terminal door to sessions and the tokens that hang on them."""
+
+from typing import Annotated, Any
+
+import typer
+
+from cli.context import Call, command
+from cli.output import Item, Listing
+
+COLUMNS = ("id", "user_email", "label", "is_live", "created_at", "last_used_at", "expires_at")
+TABLE = ("id", "user_email", "label", "is_live", "created_at")
+
+
+def service(call: Call) -> Any:
+    """Return the service behind these commands."""
+    from api.tokens.service import TokenService
+
+    return TokenService(call.session, call.actor, call.settings)
+
+
+@command("write")
+async def create_token(
+    call: Call,
+    user: Annotated[str, typer.Argument(help="The owner's id or e-mail address.", show_default=False)],
+    label: Annotated[str, typer.Option("--label", help="What it is for.")] = "",
+    scopes: Annotated[
+        list[str] | None, typer.Option("--scope", help="What it may do; repeat it. Default: all the owner may.")
+    ] = None,
+    expires_in: Annotated[
+        int | None, typer.Option("--expires-in", help="Seconds until its session ends.", show_default=False)
+    ] = None,
+) -> Item:
+    """Issue an access and a refresh token for a user, without their password.
+
+    Example: apictl create-token ada@example.com --fields access_token
+    """
+    from api.tokens.keys import Keys
+    from api.tokens.schemas import TokenCreate
+
+    keys = Keys.load(call.settings)
+    new = TokenCreate(user=user, label=label, scopes=scopes, expires_in=expires_in)
+    issued = await service(call).create_token(new, keys)
+    return Item(issued.model_dump(mode="json", exclude_none=True), call.changed(changed=True))
+
+
+@command("read")
+async def list_tokens(
+    call: Call,
+    user: Annotated[str | None, typer.Argument(help="Only this user's, by id or e-mail address.")] = None,
+    *,
+    live: Annotated[bool, typer.Option("--live", help="Only those that still work.", show_default=False)] = False,
+    limit: Annotated[int, typer.Option("--limit", help="Sessions a page, 1 to 200.")] = 50,
+    cursor: Annotated[str | None, typer.Option("--cursor", help="Where the page before ended.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All pages.", show_default=False)] = False,
+) -> Listing:
+    """List sessions, the newest first.
+
+    Example: apictl list-tokens ada@example.com --live
+    """
+    from api.tokens.schemas import TokenQuery
+
+    query = TokenQuery(user=user, live=live, limit=200 if every else limit, cursor=cursor)
+    tokens, following = await service(call).list_tokens(query)
+    while every and following is not None:
+        more, following = await service(call).list_tokens(query.model_copy(update={"cursor": following}))
+        tokens += more
+    if following is not None:
+        call.say(f"{len(tokens)} shown, and there are more: use --all, or --cursor {following}")
+    return Listing([token.model_dump(mode="json") for token in tokens], following, COLUMNS, TABLE)
+
+
+@command("write")
+async def revoke_token(
+    call: Call, token: Annotated[str, typer.Argument(help="The session's id.", show_default=False)]
+) -> Item:
+    """End a session and every token of it, at once.
+
+    Example: apictl revoke-token 019a0b1c-7d2e-7f30-8a41-5b6c7d8e9f00
+    """
+    from uuid import UUID
+
+    from api.core.errors import FieldError, InvalidInput
+
+    try:
+        session_id = UUID(token)
+    except ValueError:
+        problem = "it is not the id of a session; see: apictl list-tokens"
+        raise InvalidInput(f"token: {problem}", errors=[FieldError("token_id", problem, "uuid_parsing")]) from None
+    ended, changed = await service(call).revoke_token(session_id)
+    return Item(ended.model_dump(mode="json"), call.changed(changed=changed))

@@ -1,0 +1,237 @@
+"""Secrets and confirmations: from exactly one source, never from the command line, never asked of nobody."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tests.conftest import PASSWORD
+from tests.support.doors import APICTL, Apictl
+from tests.support.terminal import terminal
+
+CREATE = ("create-user", "ada@example.com")
+
+
+@pytest.mark.parametrize("line", [CREATE, ("set-password", "ada@example.com")])
+async def test_no_source_and_no_terminal_is_exit_2_naming_the_flags(
+    apictl: Apictl, environment: dict[str, str], line: tuple[str, ...], database: asyncpg.Connection
+) -> None:
+    ended = await apictl(*line, environment=environment, stdin="ignored\n")
+    assert (ended.code, ended.out) == (2, "")
+    assert "--password-stdin" in ended.err
+    assert await database.fetchval("SELECT count(*) FROM users") == 0
+
+
+async def test_each_source(
+    apictl: Apictl, environment: dict[str, str], tmp_path: Path, database: asyncpg.Connection
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text(PASSWORD + "\n")
+    secret.chmod(0o600)
+    lines = [
+        (["--password-stdin"], {}, PASSWORD + "\n"),
+        (["--password-file", str(secret)], {}, None),
+        ([], {"APICTL_PASSWORD": PASSWORD}, None),
+    ]
+    for number, (flags, more, sent) in enumerate(lines):
+        email = f"user{number}@example.com"
+        ended = await apictl("create-user", email, *flags, environment=environment | more, stdin=sent)
+        assert ended.code == 0, ended
+        assert PASSWORD not in ended.out + ended.err
+        # The line's end is not part of it: the same password logs in, whatever its source.
+        changed = await apictl("set-password", email, *flags, environment=environment | more, stdin=sent)
+        assert changed.code == 0
+    assert await database.fetchval("SELECT count(*) FROM users WHERE password_hash LIKE '$argon2id$%'") == 3
+
+
+@pytest.mark.parametrize(
+    ("flags", "more"),
+    [
+        (["--password-stdin", "--generate-password"], {}),
+        (["--generate-password", "--no-password"], {}),
+        (["--generate-password"], {"APICTL_PASSWORD": PASSWORD}),
+        (["--password-file", "x", "--password-stdin"], {}),
+    ],
+)
+async def test_two_sources_are_one_too_many(
+    apictl: Apictl, environment: dict[str, str], flags: list[str], more: dict[str, str]
+) -> None:
+    ended = await apictl(*CREATE, *flags, environment=environment | more, stdin=PASSWORD)
+    assert ended.code == 2
+    assert "two sources" in ended.err
+
+
+@pytest.mark.parametrize("sent", [b"", b"\n", b"\xff\xfe\xfa password", b"x" * 5000])
+async def test_a_source_that_holds_no_password(
+    apictl: Apictl, environment: dict[str, str], sent: bytes, tmp_path: Path
+) -> None:
+    ended = await apictl(*CREATE, "--password-stdin", environment=environment, stdin=sent)
+    assert (ended.code, ended.out) == (2, "")
+    secret = tmp_path / "secret"
+    secret.write_bytes(sent)
+    secret.chmod(0o600)
+    assert (await apictl(*CREATE, "--password-file", str(secret), environment=environment)).code == 2
+
+
+async def test_a_file_that_everybody_can_read_is_refused(
+    apictl: Apictl, environment: dict[str, str], tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text(PASSWORD)
+    secret.chmod(0o644)
+    ended = await apictl(*CREATE, "--password-file", str(secret), environment=environment)
+    assert ended.code == 2
+    assert "chmod 600" in ended.err
+    missing = await apictl(*CREATE, "--password-file", str(tmp_path), environment=environment)
+    assert missing.code == 2
+
+
+@pytest.mark.parametrize("flag", ["--password", "--password=hunter2hunter2hunter2", "-p"])
+async def test_there_is_no_option_that_takes_a_password(apictl: Apictl, environment: dict[str, str], flag: str) -> None:
+    ended = await apictl(*CREATE, flag, "hunter2hunter2hunter2", environment=environment)
+    assert ended.code == 2
+    assert "hunter2" not in ended.err
+
+
+async def test_a_generated_password_is_shown_once_and_logs_in(
+    apictl: Apictl, environment: dict[str, str], database: asyncpg.Connection
+) -> None:
+    made = await apictl(*CREATE, "--generate-password", "--fields", "generated_password", environment=environment)
+    assert made.code == 0
+    password = made.out.strip()
+    assert len(password) >= 20
+    dump = str(await database.fetch("SELECT * FROM users")) + str(await database.fetch("SELECT * FROM audit_entries"))
+    assert password not in dump
+    again = await apictl(*CREATE, "--generate-password", "--if-exists", "skip", "-o", "json", environment=environment)
+    assert again.json()["changed"] is False
+    assert "generated_password" not in again.json()
+
+
+def test_a_prompt_asks_twice_and_shows_nothing(environment: dict[str, str]) -> None:
+    with terminal(*CREATE, environment=environment) as seen:
+        seen.wait_for("or more\\): ")
+        seen.type(PASSWORD + "\n")
+        seen.wait_for("again: ")
+        seen.type(PASSWORD + "\n")
+        assert seen.end() == 0
+        assert PASSWORD not in seen.screen
+    with terminal("set-password", "ada@example.com", environment=environment) as seen:
+        seen.wait_for("or more\\): ")
+        seen.type(PASSWORD + "\n")
+        seen.wait_for("again: ")
+        seen.type("something else\n")
+        assert seen.end() == 8
+    with terminal(*CREATE, "--no-input", environment=environment) as seen:
+        assert seen.end() == 2
+
+
+def test_the_end_of_input_at_a_prompt_changes_nothing(environment: dict[str, str]) -> None:
+    with terminal(*CREATE, environment=environment) as seen:
+        seen.wait_for("or more\\): ")
+        seen.type("\x04")
+        assert seen.end() == 8
+
+
+async def test_a_person_who_thinks_holds_nothing_in_the_database(
+    environment: dict[str, str], database: asyncpg.Connection
+) -> None:
+    subprocess.run([APICTL, *CREATE, "--no-password"], env=environment, check=True, stdout=subprocess.DEVNULL)  # noqa: ASYNC221
+    with terminal("delete-user", "ada@example.com", environment=environment) as seen:
+        seen.wait_for("to go on: ")
+        idle = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"
+        assert await database.fetchval(idle) == 0
+        seen.type("ada@example.com\n")
+        assert seen.end() == 0
+
+
+def test_deleting_asks_for_the_name(environment: dict[str, str]) -> None:
+    subprocess.run([APICTL, *CREATE, "--no-password"], env=environment, check=True, stdout=subprocess.DEVNULL)
+    with terminal("delete-user", "ada@example.com", environment=environment) as seen:
+        seen.wait_for("to go on: ")
+        assert "postgresql://" in seen.screen
+        assert os.environ.get("PGPASSWORD", "\0") not in seen.screen
+        seen.type("yes\n")
+        assert seen.end() == 8
+    with terminal("delete-user", "ada@example.com", environment=environment) as seen:
+        seen.wait_for("to go on: ")
+        seen.type("ada@example.com\n")
+        assert seen.end() == 0
+    assert subprocess.run([APICTL, "show-user", "ada@example.com"], env=environment, check=False).returncode == 3
+
+
+async def test_deleting_without_a_terminal_needs_yes(
+    apictl: Apictl, environment: dict[str, str], database: asyncpg.Connection
+) -> None:
+    await apictl(*CREATE, "--no-password", environment=environment)
+    ended = await apictl("delete-user", "ada@example.com", environment=environment, stdin="ada@example.com\n")
+    assert ended.code == 2
+    assert "--yes" in ended.err
+    assert await database.fetchval("SELECT count(*) FROM users") == 1
+
+
+def test_ctrl_c_at_a_prompt_is_130_at_once(environment: dict[str, str]) -> None:
+    for arguments, prompt in ((CREATE, "or more\\): "), (("delete-user", "ada@example.com"), "to go on: ")):
+        with terminal(*arguments, environment=environment) as seen:
+            seen.wait_for(prompt)
+            began = time.monotonic()
+            seen.type("\x03")
+            assert seen.end() == 130
+            assert time.monotonic() - began < 2
+            assert "Traceback" not in seen.screen
+        subprocess.run([APICTL, *CREATE, "--no-password"], env=environment, check=False, capture_output=True)
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_a_signal_in_a_transaction_rolls_it_back(
+    environment: dict[str, str], database: asyncpg.Connection, sent: signal.Signals, code: int
+) -> None:
+    """The command waits for a lock that we hold, inside its transaction."""
+    await database.execute("BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('apictl:superusers', 0))")
+    subprocess.run([APICTL, *CREATE, "--no-password"], env=environment, check=True, stdout=subprocess.DEVNULL)  # noqa: ASYNC221
+    with subprocess.Popen(  # noqa: ASYNC220 - its end is waited for below
+        [APICTL, "deactivate-user", "ada@example.com"], env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        # Not pg_stat_activity, which stands still inside our own transaction.
+        waiting = (
+            "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database "
+            "WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()"
+        )
+        deadline = time.monotonic() + 20
+        while not await database.fetchval(waiting):
+            assert time.monotonic() < deadline
+        process.send_signal(sent)
+        _, err = process.communicate(timeout=10)
+    assert process.returncode == code, err
+    assert "Traceback" not in err
+    await database.execute("ROLLBACK")
+    assert await database.fetchval("SELECT is_active FROM users") is True
+
+
+async def test_no_secret_is_on_any_command_line_or_in_any_output(
+    environment: dict[str, str], database: asyncpg.Connection
+) -> None:
+    """Sampled while the command runs: what `ps` would show."""
+    canary = "c4nary four unrelated words"
+    more = environment | {"APICTL_SECRET_KEY": "f0e1d2c3b4a5968778695a4b3c2d1e0f" + "c4nary"}
+    with subprocess.Popen(  # noqa: ASYNC220 - its end is waited for below
+        [APICTL, *CREATE, "--password-stdin", "-o", "json"],
+        env=more, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        process.stdin.write(canary.encode())
+        process.stdin.close()
+        seen = set()
+        while process.poll() is None:
+            with contextlib.suppress(OSError):
+                seen.add(Path(f"/proc/{process.pid}/cmdline").read_bytes())  # noqa: ASYNC240 - /proc does not block
+        assert process.stdout is not None
+        assert process.stderr is not None
+        output = process.stdout.read() + process.stderr.read()
+    assert process.returncode == 0
+    assert b"c4nary" not in b"".join(seen) + output
+    assert b"create-user" in b"".join(seen)

@@ -1,0 +1,87 @@
+"""What the terminal offers beside the commands themselves: acting as somebody, all pages, completion."""
+
+import socket
+
+import asyncpg
+import pytest
+
+from api.core.errors import BadRequest
+from cli.main import understood
+from cli.server import url
+from tests.conftest import SUPERUSER
+from tests.support.doors import Apictl
+
+
+async def test_as_does_what_that_user_may(apictl: Apictl, environment: dict[str, str]) -> None:
+    for line in (
+        ["create-user", "ada@example.com", "--no-password"],
+        ["create-user", SUPERUSER, "--no-password", "--superuser"],
+    ):
+        assert (await apictl(*line, environment=environment)).code == 0
+    forbidden = await apictl("list-users", "--as", "ada@example.com", environment=environment)
+    assert (forbidden.code, "users:read" in forbidden.err) == (4, True)
+    assert (await apictl("list-users", "--as", SUPERUSER, environment=environment)).code == 0
+    own = await apictl("show-user", "ada@example.com", "--as", "ada@example.com", environment=environment)
+    assert own.code == 0
+    hidden = await apictl("show-user", SUPERUSER, "--as", "ada@example.com", environment=environment)
+    assert hidden.code == 3
+    assert (await apictl("list-users", "--as", "none@example.com", environment=environment)).code == 3
+    await apictl("deactivate-user", "ada@example.com", environment=environment)
+    inactive = await apictl("show-user", "ada@example.com", "--as", "ada@example.com", environment=environment)
+    assert (inactive.code, "deactivated" in inactive.err) == (4, True)
+
+
+async def test_all_pages(apictl: Apictl, environment: dict[str, str], database: asyncpg.Connection) -> None:
+    await database.execute(
+        "INSERT INTO users (id, email) "
+        "SELECT gen_random_uuid(), 'u' || n || '@example.com' FROM generate_series(1, 405) n"
+    )
+    await database.execute(
+        "INSERT INTO sessions (id, user_id, expires_at) SELECT gen_random_uuid(), id, now() + '1 day' FROM users"
+    )
+    for line in (["list-users"], ["list-tokens"]):
+        listed = await apictl(*line, "--all", "-o", "ids", environment=environment)
+        assert (listed.code, listed.err) == (0, "")
+        assert len(set(listed.out.split())) == 405
+        cut = await apictl(*line, "--limit", "3", "-o", "ids", environment=environment)
+        assert (len(cut.out.split()), "--all" in cut.err) == (3, True)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+async def test_names_of_commands_are_completed(apictl: Apictl, environment: dict[str, str], shell: str) -> None:
+    asked = {
+        "_APICTL_COMPLETE": f"complete_{shell}",
+        "COMP_WORDS": "apictl create-",
+        "COMP_CWORD": "1",
+        "_TYPER_COMPLETE_ARGS": "apictl create-",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+    ended = await apictl(environment=environment | asked)
+    assert "create-user" in ended.out
+    assert "create-token" in ended.out
+    assert "list-users" not in ended.out
+
+
+def test_a_bug_is_named_with_its_place_and_without_its_words() -> None:
+    secret = "hunter2"
+    with pytest.raises(RuntimeError) as raised:
+        raise RuntimeError(secret)
+    failure = understood(raised.value)
+    assert (failure.code, failure.kind.exit_code) == ("internal-error", 1)
+    assert "RuntimeError" in (failure.cause or "")
+    assert __file__ in (failure.cause or "")
+    assert secret not in str(failure.problem())
+    with pytest.raises(SyntaxError) as broken:
+        compile("def x(:", "a_feature.py", "exec")
+    assert "a_feature.py:1" in (understood(broken.value).cause or "")
+    ours = BadRequest("x")
+    assert understood(ours) is ours
+    assert "somewhere" in (understood(ZeroDivisionError()).cause or "")
+
+
+def test_addresses_are_printed_as_a_browser_takes_them() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        assert url(listening) == f"http://127.0.0.1:{listening.getsockname()[1]}"
+    if socket.has_ipv6:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6) as listening:
+            assert url(listening) == f"http://[::1]:{listening.getsockname()[1]}"

@@ -1,0 +1,171 @@
+"""What goes to stdout and what to stderr, in every form, on a pipe and on a terminal."""
+
+import csv
+import io
+import json
+import subprocess
+
+import asyncpg
+import pytest
+import yaml
+
+from api import __version__
+from tests.support.doors import APICTL, Apictl, Finished, run
+from tests.support.terminal import terminal
+
+
+@pytest.fixture
+async def ada(apictl: Apictl, environment: dict[str, str]) -> str:
+    made = await apictl(
+        "create-user",
+        "ada@example.com",
+        "--full-name",
+        "Ada Lovelace",
+        "--no-password",
+        "-o",
+        "ids",
+        environment=environment,
+    )
+    return made.out.strip()
+
+
+async def listed(apictl: Apictl, environment: dict[str, str], *more: str) -> Finished:
+    ended = await apictl("list-users", *more, environment=environment)
+    assert (ended.code, ended.err) == (0, "")
+    return ended
+
+
+async def test_forms_of_a_list(apictl: Apictl, environment: dict[str, str], ada: str) -> None:
+    rows = (await listed(apictl, environment, "-o", "json")).json()
+    assert set(rows) == {"items", "next_cursor"}
+    user = rows["items"][0]
+    assert user["id"] == ada
+    assert json.loads((await listed(apictl, environment, "-o", "jsonl")).out) == user
+    assert yaml.safe_load((await listed(apictl, environment, "-o", "yaml")).out) == [user]
+    table = list(csv.DictReader(io.StringIO((await listed(apictl, environment, "-o", "csv")).out)))
+    assert table[0]["full_name"] == "Ada Lovelace"
+    assert list(table[0]) == list(user)
+    assert (await listed(apictl, environment, "-o", "ids")).out == f"{ada}\n"
+    assert (await listed(apictl, environment)).out == f"{ada}\tada@example.com\tAda Lovelace\ttrue\tfalse\t\n"
+    assert (await listed(apictl, environment, "--fields", "email, id")).out == f"ada@example.com\t{ada}\n"
+    assert "EMAIL" in (await listed(apictl, environment, "-o", "table")).out
+
+
+async def test_a_misspelt_field_leaves_nothing_done(
+    apictl: Apictl, environment: dict[str, str], database: asyncpg.Connection, empty_url: str
+) -> None:
+    """Else a generated password would be lost with the output that was refused."""
+    line = ("create-user", "bea@example.com", "--generate-password", "--fields", "pasword")
+    ended = await apictl(*line, environment=environment)
+    assert (ended.code, ended.out) == (2, "")
+    assert await database.fetchval("SELECT count(*) FROM users") == 0
+    migrated = await apictl("migrate", "--fields", "x", environment=environment | {"APICTL_DATABASE_URL": empty_url})
+    assert migrated.code == 2
+    status = await apictl(
+        "migration-status", "-o", "json", environment=environment | {"APICTL_DATABASE_URL": empty_url}
+    )
+    assert status.json()["current"] is None
+    # A field that this run has not, but another would have, is empty.
+    await apictl("create-user", "bea@example.com", "--no-password", environment=environment)
+    again = ("create-user", "bea@example.com", "--generate-password", "--if-exists", "skip")
+    ended = await apictl(*again, "--fields", "email,generated_password", environment=environment)
+    assert (ended.code, ended.out) == (0, "bea@example.com\t\n")
+
+
+async def test_what_the_encoding_cannot_show_is_escaped(apictl: Apictl, environment: dict[str, str]) -> None:
+    line = ("create-user", "zoe@example.com", "--full-name", "Zoë", "--no-password", "--fields", "full_name")
+    ended = await run(*line, environment=environment | {"PYTHONIOENCODING": "ascii"})
+    assert (ended.code, ended.out, ended.err) == (0, "Zo\\xeb\n", "")
+
+
+async def test_an_unknown_field_is_named(apictl: Apictl, environment: dict[str, str], ada: str) -> None:
+    ended = await apictl("list-users", "--fields", "email,password_hash", environment=environment)
+    assert (ended.code, ended.out) == (2, "")
+    assert "password_hash" in ended.err
+
+
+async def test_a_cut_list_says_so(apictl: Apictl, environment: dict[str, str], ada: str) -> None:
+    await apictl("create-user", "bob@example.com", "--no-password", environment=environment)
+    cut = await apictl("list-users", "--limit", "1", "-o", "ids", environment=environment)
+    assert len(cut.out.splitlines()) == 1
+    assert "--all" in cut.err
+    assert len((await listed(apictl, environment, "--all", "--limit", "1", "-o", "ids")).out.splitlines()) == 2
+    quiet = await apictl("list-users", "--limit", "1", "-o", "ids", "-q", environment=environment)
+    assert quiet.err == ""
+
+
+@pytest.mark.parametrize(
+    "line", [["list-users"], ["show-user", "ada@example.com"], ["--help"], ["create-user", "--help"]]
+)
+async def test_no_ansi_where_there_is_no_terminal(environment: dict[str, str], ada: str, line: list[str]) -> None:
+    forced = environment | {"GITHUB_ACTIONS": "true", "FORCE_COLOR": "1", "PY_COLORS": "1", "CLICOLOR_FORCE": "1"}
+    ended = await run(*line, environment=forced)
+    assert ended.code == 0
+    assert "\x1b" not in ended.out + ended.err
+
+
+def test_a_terminal_gets_a_table_in_colour_unless_told_not_to(environment: dict[str, str], ada: str) -> None:
+    with terminal("show-user", "ada@example.com", environment=environment) as seen:
+        assert seen.end() == 0
+        assert "\x1b[" in seen.screen
+        assert "Ada Lovelace" in seen.screen
+    for arguments, more in ((["--no-color"], {}), ([], {"NO_COLOR": "1"}), ([], {"TERM": "dumb"})):
+        with terminal("list-users", *arguments, environment=environment | more) as seen:
+            assert seen.end() == 0
+            assert "\x1b" not in seen.screen
+            assert "ada@example.com" in seen.screen
+
+
+async def test_errors_are_lines_or_one_problem(apictl: Apictl, environment: dict[str, str]) -> None:
+    told = await apictl("show-user", "none@example.com", environment=environment)
+    assert (told.code, told.out, told.err) == (3, "", "error: There is no user none@example.com\n")
+    problem = await apictl("show-user", "none@example.com", "-o", "json", environment=environment)
+    assert json.loads(problem.err)["code"] == "user-not-found"
+    usage = await apictl("list-users", "--limit", "many", "-o", "json", environment=environment)
+    assert (usage.code, json.loads(usage.err)["code"]) == (2, "bad-request")
+    several = await apictl("list-users", "--limit", "0", "--cursor", "x" * 2000, environment=environment)
+    assert several.code == 6
+    assert several.err.count("field: ") == 2
+
+
+async def test_misspelt_commands_and_options_suggest_and_do_nothing(
+    apictl: Apictl, environment: dict[str, str]
+) -> None:
+    ended = await apictl("creat-user", "ada@example.com", "--no-password", environment=environment)
+    assert ended.code == 2
+    assert "create-user" in ended.err
+    ended = await apictl("list-users", "--serach", "x", environment=environment)
+    assert ended.code == 2
+    assert "--search" in ended.err
+    assert (await listed(apictl, environment)).out == ""
+
+
+async def test_no_command_is_help_and_a_failure(apictl: Apictl, environment: dict[str, str]) -> None:
+    ended = await apictl(environment=environment)
+    assert ended.code == 2
+    assert "Usage: apictl" in ended.out
+
+
+async def test_version(environment: dict[str, str]) -> None:
+    for line in (["--version"], ["-V"]):
+        ended = await run(*line, environment=environment)
+        assert (ended.code, ended.out, ended.err) == (0, f"apictl {__version__}\n", "")
+
+
+async def test_a_full_disk_is_one_line_and_exit_1(environment: dict[str, str], ada: str) -> None:
+    with open("/dev/full", "w") as full:  # noqa: ASYNC230, PTH123 - a device, not a file
+        ended = subprocess.run(  # noqa: ASYNC221 - one child, and nothing else to do meanwhile
+            [APICTL, "list-users"], env=environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[0] == "error: the output could not be written"
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_reader_that_leaves_ends_it_quietly(environment: dict[str, str], ada: str) -> None:
+    ended = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; '{APICTL}' list-users -o yaml | true; echo ${{PIPESTATUS[0]}}"],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.stdout.strip() in {"0", "141"}
+    assert ended.stderr == ""

@@ -1,0 +1,318 @@
+"""The commands that serve, as processes on real sockets: what they refuse, what they print, how they end."""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from api.config import Settings
+from cli.context import Call
+from cli.server import listen
+from tests.conftest import PASSWORD
+from tests.support.doors import APICTL, Apictl, bare_environment
+from tests.support.server import serving
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "hunter2hunter2",
+        "changethis",
+        "a" * 64,
+        "abababababababababababababababababababab",
+        "changethis-changethis-changethis-changethis",
+        "your-secret-key-your-secret-key-0123456789",
+        "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
+    ],
+)
+async def test_a_weak_secret_does_not_open_a_port(apictl: Apictl, environment: dict[str, str], key: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        # The port is taken: had it been tried first, that would be the error.
+        ended = await apictl("serve", "--port", port, environment=environment | {"APICTL_SECRET_KEY": key})
+    assert ended.code == 12
+    assert "secret key" in ended.err
+    assert "openssl rand -hex 32" in ended.err
+    assert not key or key not in ended.out + ended.err
+
+
+async def test_a_secret_file_that_others_can_read_is_refused(
+    apictl: Apictl, environment: dict[str, str], tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "secret_key").write_text("0123456789abcdef" * 4)
+    (home / "secret_key").chmod(0o644)
+    del environment["APICTL_SECRET_KEY"]
+    ended = await apictl("serve", environment=environment | {"APICTL_HOME": str(home)})
+    assert (ended.code, "Others can read" in ended.err) == (12, True)
+
+
+async def test_a_taken_port_and_a_wrong_address_are_named(apictl: Apictl, environment: dict[str, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = await apictl("serve", "--port", port, environment=environment)
+    assert (ended.code, f"127.0.0.1:{port}" in ended.err, "--port" in ended.err) == (12, True, True)
+    assert (await apictl("serve", "--host", "192.0.2.1", environment=environment)).code == 12
+    assert (await apictl("serve", "--host", "no such host", environment=environment)).code == 12
+
+
+async def test_a_database_that_is_behind_is_not_served(
+    apictl: Apictl, environment: dict[str, str], empty_url: str
+) -> None:
+    ended = await apictl("serve", environment=environment | {"APICTL_DATABASE_URL": empty_url})
+    assert (ended.code, "apictl migrate" in ended.err) == (11, True)
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("postgresql://nobody@127.0.0.1:1/none", 7),
+        ("postgresql://nobody@no.such.host.invalid/none", 7),
+        ("postgresql:///none?host=/no/such/folder", 7),
+        ("mysql://root@localhost/app", 12),
+        ("nonsense", 12),
+        ("postgresql://u:p@[::1/app", 12),
+        ("postgresql://u:p@localhost:port/app", 12),
+        ("postgresql://u:p@localhost/app?sslmode=sometimes", 12),
+    ],
+)
+async def test_an_unusable_url_is_one_clear_error(
+    apictl: Apictl, environment: dict[str, str], url: str, code: int
+) -> None:
+    for line in (
+        ["list-users"],
+        ["serve", "--port", "0"],
+        ["migrate"],
+        ["create-user", "a@example.com", "--no-password"],
+    ):
+        ended = await apictl(*line, environment=environment | {"APICTL_DATABASE_URL": url})
+        assert (ended.code, ended.out) == (code, ""), (line, ended)
+        assert ended.err.startswith("error: ")
+        assert "Traceback" not in ended.err
+        assert "u:p@" not in ended.err
+
+
+async def test_the_error_about_a_url_repeats_nothing_of_its_password(
+    apictl: Apictl, environment: dict[str, str]
+) -> None:
+    for url in (
+        "postgresql://u:hunter2/x@127.0.0.1:5432/db",
+        "postgresql://u:hunter2#x@h/db",
+        "postgresql://u:hunter2?x@h/",
+    ):
+        ended = await apictl("list-users", environment=environment | {"APICTL_DATABASE_URL": url})
+        assert ended.code in {7, 12}
+        assert "hunter2" not in ended.err
+
+
+async def test_an_env_file_that_anybody_can_write_is_refused(
+    apictl: Apictl, environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("APICTL_LOG_LEVEL=debug\n")
+    assert (await apictl("list-users", environment=environment)).code == 0
+    (tmp_path / ".env").chmod(0o666)
+    ended = await apictl("list-users", environment=environment)
+    assert (ended.code, "somebody else" in ended.err) == (12, True)
+    if os.geteuid() == 0:
+        (tmp_path / ".env").chmod(0o644)
+        os.chown(tmp_path / ".env", 65534, 65534)
+        assert (await apictl("list-users", environment=environment)).code == 12
+
+
+def test_nothing_in_the_current_folder_is_run(environment: dict[str, str], tmp_path: Path) -> None:
+    """A folder can be anybody's: modules in it that have the names of the library's are not ours to import."""
+    for name in ("multiprocessing", "uvicorn", "typer", "api", "cli"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("open('planted', 'w').close()\n")
+    with serving("serve", "--workers", "2", environment=environment, cwd=tmp_path) as server:
+        assert server.get("/health/ready")[0] == 200
+    assert not (tmp_path / "planted").exists()
+
+
+@pytest.mark.parametrize("presses", [1, 2, 3])
+def test_ctrl_c_again_and_again_ends_it_quietly(environment: dict[str, str], presses: int) -> None:
+    with serving("serve", environment=environment) as server:
+        server.get("/health/ready")
+        with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as half:
+            # A request that never ends, for which the server waits, but not for ever.
+            half.sendall(b"POST /v1/auth/token HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
+            for _ in range(presses):
+                server.process.send_signal(signal.SIGINT)
+                server.wait_for("Shutting down")
+            if presses == 1:
+                half.close()
+            assert server.process.wait(timeout=30) == 130
+        assert "Traceback" not in server.printed
+
+
+async def test_wrong_credentials_and_a_missing_database_are_configuration(
+    apictl: Apictl, environment: dict[str, str], server_url: str
+) -> None:
+    missing = re.sub(r"/[^/?]*(\?|$)", r"/no_such_database\1", server_url, count=1) if "?" not in server_url else None
+    urls = [re.sub(r":[^:@/]+@", ":wrong-password@", server_url)] + ([missing] if missing else [])
+    for url in urls:
+        ended = await apictl("list-users", environment=environment | {"APICTL_DATABASE_URL": url})
+        assert ended.code == 12, ended
+        assert "APICTL_DATABASE_URL" in ended.err
+        assert "wrong-password" not in ended.err
+
+
+async def test_what_kubernetes_injects_is_no_misspelling(apictl: Apictl, environment: dict[str, str]) -> None:
+    """In the pods beside a Service that is called apictl."""
+    injected = {
+        "APICTL_SERVICE_HOST": "10.0.0.1",
+        "APICTL_SERVICE_PORT": "8000",
+        "APICTL_SERVICE_PORT_HTTP": "8000",
+        "APICTL_PORT": "tcp://10.0.0.1:8000",
+        "APICTL_PORT_8000_TCP_ADDR": "10.0.0.1",
+    }
+    assert (await apictl("list-users", environment=environment | injected)).code == 0
+
+
+@pytest.mark.parametrize("name", ["APICTL_DATABSE_URL", "APICTL_SECRET"])
+async def test_a_misspelt_setting_is_named(apictl: Apictl, environment: dict[str, str], name: str) -> None:
+    ended = await apictl("list-users", environment=environment | {name: "x"})
+    assert ended.code == 12
+    assert name in ended.err
+    assert "did you mean APICTL_" in ended.err
+
+
+async def test_an_unusable_setting_is_named(apictl: Apictl, environment: dict[str, str]) -> None:
+    ended = await apictl(
+        "list-users", environment=environment | {"APICTL_POOL_SIZE": "many", "APICTL_LISTEN_PORT": "-1"}
+    )
+    assert ended.code == 12
+    assert "APICTL_POOL_SIZE" in ended.err
+    assert "APICTL_LISTEN_PORT" in ended.err
+
+
+async def test_in_the_wrong_folder_nothing_is_made(apictl: Apictl, tmp_path: Path) -> None:
+    for line in (["list-users"], ["create-user", "ada@example.com", "--no-password"], ["migration-status"]):
+        ended = await apictl(*line, environment=bare_environment())
+        assert ended.code == 12
+        assert "APICTL_DATABASE_URL" in ended.err
+    assert os.listdir(tmp_path) == []  # noqa: PTH208 - one look at a folder, and nothing waits for it
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_serve_answers_until_it_is_told_to_stop(environment: dict[str, str], workers: str) -> None:
+    with serving("serve", "--workers", workers, environment=environment) as server:
+        assert server.get("/health/ready") == (200, '{"status":"ok"}')
+        assert server.get("/v1/users")[0] == 401
+        assert server.get("/docs")[0] == 200
+        code, printed = server.end()
+    assert code == 143
+    assert "Traceback" not in printed
+    with pytest.raises(urllib.error.URLError):
+        server.get("/health/live")
+
+
+def test_a_large_body_costs_no_memory(environment: dict[str, str]) -> None:
+    """Row 31: 64 MiB, declared and not, through the real server."""
+    with serving("serve", environment=environment) as server:
+        server.get("/health/ready")
+        before = resident(server.process.pid)
+        port = int(server.url.rpartition(":")[2])
+        for head in (f"Content-Length: {64 << 20}", "Transfer-Encoding: chunked"):
+            assert b" 413 " in post(port, head)
+        assert resident(server.process.pid) - before <= 5 * 1024
+        assert server.get("/health/ready")[0] == 200
+
+
+def resident(pid: int) -> int:
+    """Return the memory of a process, in KiB."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return int(re.search(r"VmRSS:\s+(\d+)", status)[1])  # type: ignore[index]  # every process has the line
+
+
+def post(port: int, head: str) -> bytes:
+    """Send up to 64 MiB to the token endpoint, as far as it is taken, and return the first line of the answer."""
+    form = "Content-Type: application/x-www-form-urlencoded"
+    piece = b"x" * 65536
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(f"POST /v1/auth/token HTTP/1.1\r\nHost: x\r\n{form}\r\n{head}\r\n\r\n".encode())
+        try:
+            for _ in range(1024):
+                connection.sendall(b"%x\r\n%b\r\n" % (len(piece), piece) if "chunked" in head else piece)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        try:
+            return connection.recv(200).partition(b"\r\n")[0]
+        except ConnectionResetError:
+            pytest.fail("the connection was reset before the answer could be read")
+
+
+def test_answers_are_not_held_back(environment: dict[str, str]) -> None:
+    """A socket without a protocol keeps Nagle's algorithm: each answer on a kept connection would take 40 ms more."""
+    call = Call(settings=Settings(), fields=(), quiet=True, interactive=False, dry_run=False, yes=False)
+    with listen(call, "127.0.0.1", 0) as listening:
+        assert listening.proto == socket.IPPROTO_TCP
+
+
+def test_quickstart_from_nothing_and_again(tmp_path: Path) -> None:
+    """One command makes everything; the second time it makes nothing, and what was there is there."""
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    environment = bare_environment()
+    with serving("quickstart", environment=environment, cwd=folder) as server:
+        password = server.wait_for(r"password     (\S+)")[1]
+        assert server.get("/health/ready")[0] == 200
+        # Another terminal, while it runs.
+        listed = subprocess.run(
+            [APICTL, "list-users"], env=environment, cwd=folder, capture_output=True, text=True, check=True
+        )
+        assert "admin@example.com" in listed.stdout
+        assert server.end(signal.SIGINT)[0] == 130
+    home = folder / ".apictl"
+    assert oct((home / "secret_key").stat().st_mode)[-3:] == "600"
+    everything = b"".join(path.read_bytes() for path in home.iterdir() if path.is_file())
+    assert password.encode() not in everything
+    key = (home / "secret_key").read_bytes()
+
+    with serving("quickstart", environment=environment, cwd=folder) as server:
+        assert server.get("/health/ready")[0] == 200
+        code, printed = server.end(signal.SIGINT)
+    assert code == 130
+    assert "shown once" not in printed
+    assert "Traceback" not in printed
+    assert (home / "secret_key").read_bytes() == key
+    # Its PostgreSQL went with it: a command starts one for itself, and stops it.
+    shown = subprocess.run(
+        [APICTL, "set-password", "admin@example.com", "--password-stdin", "-o", "json"],
+        env=environment, cwd=folder, input=PASSWORD, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert '"changed": true' in shown.stdout
+
+
+def test_dev_reloads(environment: dict[str, str], empty_url: str, tmp_path: Path) -> None:
+    """It migrates the database that it is given, and starts again when a file changes."""
+    package = tmp_path / "watched.py"
+    package.write_text("")
+    with serving("dev", environment=environment | {"APICTL_DATABASE_URL": empty_url}, cwd=tmp_path) as server:
+        assert server.get("/health/ready")[0] == 200
+        package.write_text("changed = True\n")
+        server.wait_for(r"watched\.py.*Reloading")
+        assert server.get("/health/ready")[0] == 200
+        code, _ = server.end(signal.SIGINT)
+        assert code in {0, 130}
+
+
+async def test_quickstart_takes_what_is_there(
+    apictl: Apictl, environment: dict[str, str], database: asyncpg.Connection
+) -> None:
+    await apictl("create-user", "ada@example.com", "--superuser", "--no-password", environment=environment)
+    with serving("quickstart", environment=environment) as server:
+        assert await asyncio.to_thread(server.get, "/health/ready") == (200, '{"status":"ok"}')
+        _, printed = await asyncio.to_thread(server.end)
+    assert "superuser" not in printed
+    assert await database.fetchval("SELECT count(*) FROM users") == 1

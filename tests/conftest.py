@@ -1,0 +1,205 @@
+"""Fixtures that every test may ask for: a database of its own, the application on it, and both doors."""
+
+import asyncio
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
+
+import asyncpg
+import httpx2
+import pytest
+from asgi_lifespan import LifespanManager
+from fastapi import FastAPI
+from pydantic import SecretStr
+
+from api.config import Settings
+from api.core.actor import Actor
+from api.core.runtime import Runtime
+from api.main import create_app
+from api.users.models import User
+from api.users.schemas import UserCreate
+from api.users.service import UserService
+from tests.support import postgres
+from tests.support.doors import Apictl, CliDoor, Door, HttpDoor, bare_environment
+
+ROOT = Path(__file__).parent.parent
+SUPERUSER = "root@example.com"
+PASSWORD = "correct horse battery staple"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the folder that all processes of this run share, once, before the others start.
+
+    Not below pytest's own: nobody but its owner can enter that, and as root PostgreSQL runs under another account.
+    """
+    if not hasattr(config, "workerinput"):
+        folder = Path(mkdtemp(prefix="apictl-tests-"))
+        folder.chmod(0o755)
+        os.environ["APICTL_TESTS"] = str(folder)
+        os.environ["APICTL_STATE_DIR"] = str(folder / "state")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the folder, when every server in it has stopped."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ.pop("APICTL_TESTS"))
+        del os.environ["APICTL_STATE_DIR"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep the machine's own settings, .env and data folder out of every test."""
+    for name in set(os.environ) - set(bare_environment()) - {postgres.SERVER_VARIABLE, "APICTL_TESTS"}:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder that all processes of this run share."""
+    return Path(os.environ["APICTL_TESTS"])
+
+
+@pytest.fixture(scope="session")
+def server_url(shared: Path) -> Iterator[str]:
+    """The suite's own PostgreSQL."""
+    with postgres.server(shared) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def template(server_url: str, shared: Path) -> str:
+    """The migrated database that every test's is a copy of."""
+    return asyncio.run(postgres.template(server_url, shared))
+
+
+@pytest.fixture
+async def database_url(server_url: str, template: str) -> AsyncIterator[str]:
+    """A migrated database for this test alone."""
+    async with postgres.database(server_url, copy_of=template) as url:
+        yield url
+
+
+@pytest.fixture
+async def empty_url(server_url: str) -> AsyncIterator[str]:
+    """An empty database for this test alone."""
+    async with postgres.database(server_url, copy_of=None) as url:
+        yield url
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection of the test's own: what it sees is committed."""
+    async with postgres.connected(database_url) as connection:
+        yield connection
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    """Settings for this test's database, with a secret key of its own."""
+    return Settings(
+        database_url=SecretStr(database_url), secret_key=SecretStr(secrets.token_hex(32)), home=tmp_path / ".apictl"
+    )
+
+
+@pytest.fixture
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment of a process that works on this test's database."""
+    assert settings.database_url is not None
+    assert settings.secret_key is not None
+    return bare_environment(
+        APICTL_DATABASE_URL=settings.database_url.get_secret_value(),
+        APICTL_SECRET_KEY=settings.secret_key.get_secret_value(),
+    )
+
+
+@pytest.fixture
+async def runtime(settings: Settings) -> AsyncIterator[Runtime]:
+    """The resources of a process."""
+    async with Runtime.open(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def app(settings: Settings) -> AsyncIterator[FastAPI]:
+    """The application, started."""
+    application = create_app(settings)
+    async with LifespanManager(application):
+        yield application
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client without credentials; a bug in the application is a 500 to it, as to everybody."""
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://testserver") as opened:
+        yield opened
+
+
+@pytest.fixture
+async def superuser(runtime: Runtime) -> User:
+    """The first superuser, as quickstart makes them."""
+    async with runtime.transaction() as session:
+        users = UserService(session, Actor.operator("tests"), runtime.passwords)
+        created = await users.create_first_superuser(UserCreate(email=SUPERUSER, password=PASSWORD))
+    assert created is not None
+    return created
+
+
+async def log_in(client: httpx2.AsyncClient, email: str, password: str = PASSWORD) -> dict[str, str]:
+    """Return the answer of the token endpoint."""
+    form = {"grant_type": "password", "username": email, "password": password}
+    response = await client.post("/v1/auth/token", data=form)
+    assert response.status_code == 200, response.text
+    tokens: dict[str, str] = response.json()
+    return tokens
+
+
+@pytest.fixture
+async def admin(app: FastAPI, client: httpx2.AsyncClient, superuser: User) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client with a superuser's access token."""
+    token = (await log_in(client, superuser.email))["access_token"]
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    headers = {"Authorization": f"Bearer {token}"}
+    async with httpx2.AsyncClient(transport=transport, base_url="http://testserver", headers=headers) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def http_door(client: httpx2.AsyncClient, superuser: User) -> HttpDoor:
+    """The HTTP door, opened by a superuser."""
+    return HttpDoor(client, (await log_in(client, superuser.email))["access_token"])
+
+
+@pytest.fixture(scope="session")
+def apictl() -> Iterator[Apictl]:
+    """The command, ready to run."""
+    with TemporaryDirectory(prefix="apictl-tests-") as folder:
+        address = f"{folder}/socket"
+        with subprocess.Popen([sys.executable, "-m", "tests.support.warm", address], cwd=ROOT) as process:
+            deadline = time.monotonic() + 60
+            while not Path(address).exists():
+                assert process.poll() is None, "the warm process ended"
+                assert time.monotonic() < deadline, "the warm process did not start"
+                time.sleep(0.02)
+            yield Apictl(address)
+            process.terminate()
+
+
+@pytest.fixture
+def cli_door(apictl: Apictl, environment: dict[str, str], superuser: User) -> CliDoor:
+    """The terminal door, opened by an operator; the superuser is there as well, so that both worlds are the same."""
+    return CliDoor(apictl, environment)
+
+
+@pytest.fixture(params=["http", "cli"])
+def door(request: pytest.FixtureRequest) -> Door:
+    """Each door in turn."""
+    opened: Door = request.getfixturevalue(f"{request.param}_door")
+    return opened

@@ -1,0 +1,100 @@
+"""A door reports success only after the commit, and what failed leaves nothing behind."""
+
+from typing import Any
+
+import asyncpg
+import httpx2
+import pytest
+
+from tests.conftest import PASSWORD
+from tests.support.doors import Apictl
+
+FAIL_AT_COMMIT = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN RAISE EXCEPTION 'refused at commit' USING ERRCODE = '{state}'; END $$;
+CREATE CONSTRAINT TRIGGER refuse AFTER INSERT OR UPDATE OR DELETE ON users DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW EXECUTE FUNCTION refuse();
+"""
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "code", "exit_code"),
+    [("23505", 409, "conflict", 5), ("40001", 503, "database-unreachable", 7), ("P0001", 500, "internal-error", 1)],
+)
+async def test_a_failing_commit_is_no_success(
+    admin: httpx2.AsyncClient,
+    apictl: Apictl,
+    environment: dict[str, str],
+    database: asyncpg.Connection,
+    state: str,
+    status: int,
+    code: str,
+    exit_code: int,
+) -> None:
+    """The trigger is deferred: every statement succeeds, and only the COMMIT fails."""
+    await database.execute(FAIL_AT_COMMIT.format(state=state))
+    before = await database.fetch("SELECT * FROM users")
+    answer = await admin.post("/v1/users", json={"email": "ada@example.com"})
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    ended = await apictl("create-user", "ada@example.com", "--no-password", environment=environment)
+    assert (ended.code, ended.out) == (exit_code, "")
+    assert await database.fetch("SELECT * FROM users") == before
+    assert await database.fetchval("SELECT count(*) FROM audit_entries WHERE action = 'user.create'") == 1
+
+
+async def test_reads_are_single_statements_without_a_transaction(
+    admin: httpx2.AsyncClient, database: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    prepare = asyncpg.Connection.prepare
+
+    async def watch(connection: Any, query: str, **options: Any) -> Any:
+        seen.append(" ".join(query.split())[:60])
+        return await prepare(connection, query, **options)
+
+    def no_transaction(*_: Any, **__: Any) -> None:
+        pytest.fail("a read began a transaction")
+
+    monkeypatch.setattr(asyncpg.Connection, "prepare", watch)
+    monkeypatch.setattr(asyncpg.Connection, "transaction", no_transaction)
+    assert (await admin.get("/v1/users/me")).status_code == 200
+    assert (await admin.get("/v1/users")).status_code == 200
+    # Who asks, once for both requests because it is prepared by then, and what each asks for.
+    assert len(seen) == 3, seen
+
+
+async def test_a_dry_run_leaves_every_table_as_it_was(
+    apictl: Apictl, environment: dict[str, str], admin: httpx2.AsyncClient, database: asyncpg.Connection
+) -> None:
+    await admin.post("/v1/users", json={"email": "ada@example.com", "password": PASSWORD})
+
+    async def everything() -> list[Any]:
+        return [await database.fetch(f"SELECT * FROM {table}") for table in ("users", "sessions", "audit_entries")]  # noqa: S608 - names of ours
+
+    before = await everything()
+    for line in (
+        ["create-user", "bob@example.com", "--generate-password"],
+        ["update-user", "ada@example.com", "--full-name", "Ada"],
+        ["set-password", "ada@example.com", "--generate-password"],
+        ["deactivate-user", "ada@example.com"],
+        ["promote-user", "ada@example.com"],
+        ["create-token", "ada@example.com"],
+        ["delete-user", "ada@example.com"],
+    ):
+        ended = await apictl(*line, "--dry-run", "-o", "json", environment=environment)
+        assert ended.code == 0, ended
+        body = ended.json()
+        assert (body["changed"], body["dry_run"]) == (True, True)
+        assert "generated_password" not in body
+        assert await everything() == before, line
+
+
+async def test_a_session_closed_by_an_error_is_rolled_back(
+    admin: httpx2.AsyncClient, database: asyncpg.Connection
+) -> None:
+    answer = await admin.patch("/v1/users/me", json={"full_name": "x"}, headers={"If-Match": '"7"'})
+    assert answer.status_code == 412
+    idle = await database.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
+    )
+    assert idle == 0

@@ -1,0 +1,109 @@
+"""Nothing is open by accident: neither a route nor a service lets nobody in, unless a line here says so."""
+
+import inspect
+from typing import Any, Final, get_type_hints
+from uuid import UUID, uuid4
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
+
+from api.config import Settings
+from api.core.actor import Actor
+from api.core.errors import NotAuthenticated
+from api.core.runtime import Runtime
+from api.tokens.keys import Keys
+from api.tokens.schemas import TokenCreate, TokenQuery
+from api.users.schemas import UserCreate, UserQuery, UserUpdate
+from tests.project.code import modules
+
+PUBLIC: Final = {
+    "/": "leads to the next one",
+    "/docs": "describes what is in README anyway",
+    "/docs/files": "the scripts of that page",
+    "/docs/oauth2-redirect": "a script of that page",
+    "/health/live": "asked by load balancers",
+    "/health/ready": "asked by load balancers",
+    "/openapi.json": "what /docs shows",
+    "/v1/auth/token": "where credentials are shown for the first time",
+}
+
+
+def routes(app: FastAPI) -> list[tuple[str, str]]:
+    """Return every method and path that the application answers; a mounted application counts as a GET."""
+    return [
+        (method, str(route.path))
+        for route in iter_route_contexts(app.routes)
+        for method in sorted(route.methods or {"GET"})
+    ]
+
+
+async def test_routes(app: FastAPI, client: httpx2.AsyncClient) -> None:
+    found = routes(app)
+    assert set(PUBLIC) <= {path for _, path in found}, "a public route is gone: take it out of PUBLIC"
+    closed = [(method, path) for method, path in found if path not in PUBLIC]
+    assert closed
+    for method, path in closed:
+        filled = "/".join(str(uuid4()) if part.startswith("{") else part for part in path.split("/"))
+        response = await client.request(method, filled)
+        said = (response.status_code, response.headers.get("content-type"))
+        assert said == (401, "application/problem+json"), f"{method} {path} lets nobody in: {said}"
+        assert response.json()["code"] == "not-authenticated"
+        assert response.headers["www-authenticate"].startswith("Bearer")
+
+
+SERVICES: Final = [
+    found
+    for module in modules()
+    for name, found in vars(module).items()
+    if name.endswith("Service") and inspect.isclass(found) and found.__module__ == module.__name__
+]
+METHODS: Final = [
+    (service, name)
+    for service in SERVICES
+    for name, _ in inspect.getmembers(service, inspect.isfunction)
+    if not name.startswith("_")
+]
+EXAMPLES: Final[dict[Any, Any]] = {
+    str: "ada@example.com",
+    str | None: None,
+    UUID: uuid4(),
+    Keys: Keys(b"k" * 32, issuer="http://testserver"),
+    TokenCreate: TokenCreate(user="ada@example.com"),
+    TokenQuery: TokenQuery(),
+    UserCreate: UserCreate(email="ada@example.com"),
+    UserQuery: UserQuery(),
+    UserUpdate: UserUpdate(full_name="Ada"),
+}
+
+
+def arguments(function: Any, known: dict[str, Any]) -> dict[str, Any]:
+    """Return something plausible for each parameter that needs a value."""
+    hints = get_type_hints(function)
+    needed = [
+        name
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name != "self" and parameter.default is parameter.empty
+    ]
+    return {name: known[name] if name in known else EXAMPLES[hints[name]] for name in needed}
+
+
+@pytest.mark.parametrize(("service", "method"), METHODS, ids=[f"{cls.__name__}.{name}" for cls, name in METHODS])
+async def test_services(service: type[Any], method: str, runtime: Runtime, settings: Settings) -> None:
+    async with runtime.transaction(rollback=True) as session:
+        resources = {
+            "session": session,
+            "actor": Actor.nobody(),
+            "passwords": runtime.passwords,
+            "settings": settings,
+            "open_engine": runtime.patient_engine,
+            "transaction": runtime.transaction,
+        }
+        door = getattr(service(**arguments(service.__init__, resources)), method)
+        with pytest.raises(NotAuthenticated):
+            await door(**arguments(door, {}))
+
+
+def test_every_service_was_found() -> None:
+    assert {service.__name__ for service in SERVICES} >= {"UserService", "TokenService", "MigrationService"}

@@ -1,0 +1,101 @@
+"""Row 18: every route, asked by nobody, by a plain user about themselves and about others, and by a superuser.
+
+Generated from the application's routes: one that has no line here fails the build.
+"""
+
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+import httpx2
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import APIRoute, iter_route_contexts
+
+from tests.conftest import PASSWORD, log_in
+
+ADA, BOB = "ada@example.com", "bob@example.com"
+NEW: Final = {"email": "new@example.com"}
+RENAME: Final = {"full_name": "Renamed"}
+SECRET: Final = {"password": "five other unrelated words"}
+CHANGE: Final = {"current_password": PASSWORD, "new_password": "five other unrelated words"}
+
+
+class Line(NamedTuple):
+    """What each asker is told; `own` and `other` are a plain user's answers about themselves and somebody else."""
+
+    nobody: int
+    own: int
+    other: int
+    superuser: int
+    body: dict[str, Any] | None = None
+
+
+OPEN: Final = Line(200, 200, 200, 200)
+SELF: Final = Line(401, 200, 200, 200)
+ADMIN: Final = Line(401, 403, 403, 200)
+MATRIX: Final[dict[str, Line]] = {
+    "live": OPEN,
+    "ready": OPEN,
+    "login": Line(400, 400, 400, 400),
+    "logout": Line(401, 204, 204, 204),
+    "create_token": ADMIN._replace(superuser=201, body={"user": "{user}"}),
+    "list_tokens": SELF,
+    "revoke_token": Line(401, 200, 404, 200),
+    "create_user": ADMIN._replace(superuser=201, body=NEW),
+    "list_users": ADMIN,
+    "show_me": SELF,
+    "update_me": SELF._replace(body=RENAME),
+    "change_my_password": SELF._replace(body=CHANGE),
+    "show_user": Line(401, 200, 404, 200),
+    "update_user": ADMIN._replace(body=RENAME),
+    "set_password": ADMIN._replace(body=SECRET),
+    "activate_user": ADMIN,
+    "deactivate_user": ADMIN,
+    "promote_user": ADMIN,
+    "demote_user": ADMIN,
+    "delete_user": ADMIN,
+    "migration_status": ADMIN,
+    "migrate": ADMIN,
+}
+
+
+def routes(app: FastAPI) -> dict[str, tuple[str, str]]:
+    """Return the method and path of every operation."""
+    return {
+        str(route.name): (min(route.methods or {"GET"}), str(route.path))
+        for route in iter_route_contexts(app.routes)
+        if isinstance(route.original_route, APIRoute) and route.original_route.include_in_schema
+    }
+
+
+def test_every_route_has_its_line(app: FastAPI) -> None:
+    assert set(routes(app)) == set(MATRIX)
+
+
+@pytest.mark.parametrize("name", MATRIX)
+async def test_who_may(
+    app: FastAPI, client: httpx2.AsyncClient, admin: httpx2.AsyncClient, name: str, database: asyncpg.Connection
+) -> None:
+    sessions = {}
+    for email in (ADA, BOB):
+        assert (await admin.post("/v1/users", json={"email": email, "password": PASSWORD})).status_code == 201
+        sessions[email] = await log_in(client, email)
+    asking = {"Authorization": f"Bearer {sessions[ADA]['access_token']}"}
+    root = dict(admin.headers)
+    line, (method, path) = MATRIX[name], routes(app)[name]
+
+    async def ask(headers: dict[str, str], about: str) -> int:
+        filled = path.format(user=about, token_id=sessions[about]["session_id"] if about in sessions else "")
+        body = {key: value.format(user=about) for key, value in line.body.items()} if line.body else None
+        answer = await client.request(method, filled, headers=headers, json=body)
+        return answer.status_code
+
+    before = await database.fetch("SELECT id, email, is_active, is_superuser, password_hash FROM users ORDER BY id")
+    assert await ask({}, BOB) == line.nobody
+    assert await ask(asking, BOB) == line.other
+    if "me" not in path.split("/") and name != "logout":
+        after = await database.fetch("SELECT id, email, is_active, is_superuser, password_hash FROM users ORDER BY id")
+        assert after == before, "whoever was refused changed something"
+    if "{" in path or name == "create_token":
+        assert await ask(asking, ADA) == line.own
+    assert await ask(root, BOB) == line.superuser

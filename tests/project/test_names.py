@@ -1,0 +1,70 @@
+"""One name all the way, from the route to the command; and what a command must say of itself."""
+
+import inspect
+import shlex
+from typing import Any, Final
+
+import pytest
+
+from api.main import ROUTERS, create_app
+from cli.app import build
+from cli.commands import COMMANDS, load
+from tools.docs import api_routes
+
+ONLY_HTTP: Final = {
+    "live": "a process that answers on the terminal is alive",
+    "ready": "the terminal has migration-status, and fails by itself where there is no database",
+    "login": "on the terminal, access to the database stands for the password; see create-token",
+    "logout": "the terminal has no session; see revoke-token",
+    "show_me": "the terminal's operator is no user",
+    "update_me": "the terminal's operator is no user",
+    "change_my_password": "the terminal's operator is no user",
+}
+ONLY_TERMINAL: Final = {
+    "serve": "starts what would have to answer",
+    "dev": "starts what would have to answer",
+    "quickstart": "starts what would have to answer",
+}
+NAMES: Final = list(COMMANDS)
+
+
+def test_one_name_at_both_doors() -> None:
+    routes = {route.name for route in api_routes()}
+    commands = {name.replace("-", "_") for name in COMMANDS}
+    assert routes - commands == set(ONLY_HTTP)
+    assert commands - routes == {name.replace("-", "_") for name in ONLY_TERMINAL}
+
+
+def test_handler_is_operation_id(settings: Any) -> None:
+    paths = create_app(settings).openapi()["paths"]
+    described = {operation["operationId"] for methods in paths.values() for operation in methods.values()}
+    handlers = [route.endpoint.__name__ for route in api_routes()]
+    assert len(handlers) == len(set(handlers)), "two handlers have one name"
+    assert described == set(handlers)
+    assert len(ROUTERS) == len(set(map(id, ROUTERS)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help(name: str) -> None:
+    text = inspect.getdoc(load(name)) or ""
+    assert text.partition("\n")[0] == COMMANDS[name].summary
+    examples = [line for line in text.splitlines() if line.startswith("Example: ")]
+    assert examples, f"{name} shows no example"
+    for example in examples:
+        program, command, *rest = shlex.split(example.removeprefix("Example: "))
+        assert (program, command) == ("apictl", name)
+        # Reads the options and arguments, and fails if one does not exist; runs nothing.
+        build(name, load(name)).make_context(name, rest)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_has_a_help(name: str) -> None:
+    silent = [parameter.name for parameter in build(name, load(name)).params if not parameter.help]
+    assert not silent
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_coroutine(name: str) -> None:
+    # Typer would call it, get a coroutine, and exit 0 without having run it.
+    assert not inspect.iscoroutinefunction(load(name))
+    assert not inspect.iscoroutinefunction(build(name, load(name)).callback)

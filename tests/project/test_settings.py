@@ -1,0 +1,44 @@
+"""Settings are made in three places, nothing is made at import, and `.env.example` tells them all."""
+
+import ast
+import re
+from pathlib import Path
+from typing import Final
+
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import Engine
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from api.config import Settings, variable_name
+from api.core.passwords import Passwords
+from api.core.runtime import Runtime
+from tests.project.code import ROOT, modules, sources
+
+PLACES: Final = {("alembic/env.py", "run_bare"), ("api/main.py", "create_app"), ("cli/context.py", "carry_out")}
+PROCESS_WIDE: Final = (AsyncEngine, Engine, FastAPI, Passwords, Runtime, Settings)
+
+
+def test_settings_are_made_in_three_places() -> None:
+    found = set()
+    for path, tree in sources("api", "cli", "alembic"):
+        for function in ast.walk(tree):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Module):
+                calls = (node for node in ast.walk(function) if isinstance(node, ast.Call))
+                if any(ast.unparse(call.func) in {"Settings", "Settings.load"} for call in calls):
+                    found.add((path, getattr(function, "name", "")))
+    assert found - {(path, "") for path, _ in PLACES} == PLACES
+
+
+@pytest.mark.parametrize("module", modules(), ids=lambda module: module.__name__)
+def test_nothing_is_made_at_import(module: object) -> None:
+    assert not [name for name, value in vars(module).items() if isinstance(value, PROCESS_WIDE)]
+
+
+def test_env_example(tmp_path: Path) -> None:
+    text = (ROOT / ".env.example").read_text(encoding="utf-8")
+    commented = re.findall(r"^# (\w+=.*)$", text, re.MULTILINE)
+    assert [line.partition("=")[0] for line in commented] == [variable_name(name) for name in Settings.model_fields]
+    # As a person would who takes every `#` away: that must be what there is without the file.
+    (tmp_path / ".env").write_text("\n".join(commented))
+    assert Settings() == Settings(_env_file=None)

@@ -1,0 +1,90 @@
+"""The suite's own PostgreSQL: one server a run, one database a test, copied from a migrated template."""
+
+import fcntl
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import asyncpg
+from pydantic import SecretStr
+
+from api.config import Settings
+from api.core.actor import Actor
+from api.core.runtime import Runtime
+from api.migrations.revisions import head
+from api.migrations.service import MigrationService
+from api.postgres.embedded import EmbeddedPostgres
+
+# A server that we did not embed. Never APICTL_DATABASE_URL: that one may hold somebody's data.
+SERVER_VARIABLE: Final = "APICTL_TEST_SERVER_URL"
+# Durability is PostgreSQL's to test; a template is copied faster as files than through the log.
+OPTIONS: Final = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "300"}
+
+
+@contextmanager
+def server(shared: Path) -> Iterator[str]:
+    """Hold the suite's server, started by whichever process comes first."""
+    given = os.environ.get(SERVER_VARIABLE)
+    if given:
+        yield given
+        return
+    with EmbeddedPostgres(shared / "server", options=OPTIONS).acquire(create=True) as lease:
+        yield lease.url
+
+
+def named(url: str, database: str) -> str:
+    """Return the URL of another database of the same server."""
+    return urlunsplit(urlsplit(url)._replace(path=f"/{database}")).replace("postgresql:/", "postgresql:/", 1)
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
+    """Hold a connection of our own, beside the application's."""
+    connection = await asyncpg.connect(url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let one process of the run at a time do this."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+async def migrate(url: str) -> None:
+    """Bring a database to head, as `apictl migrate` does."""
+    async with Runtime.open(Settings(database_url=SecretStr(url))) as runtime:
+        await MigrationService(runtime.transaction, runtime.patient_engine, Actor.operator("tests")).upgrade()
+
+
+async def template(url: str, shared: Path) -> str:
+    """Return the name of the migrated database that every test's is a copy of."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))[:12]
+    name = f"apictl_test_{run}_{head()}"
+    with locked(shared / "template.lock"):
+        async with connected(url) as connection:
+            if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
+                await connection.execute(f'CREATE DATABASE "{name}"')
+                await migrate(named(url, name))
+    return name
+
+
+@asynccontextmanager
+async def database(url: str, *, copy_of: str | None) -> AsyncIterator[str]:
+    """Hold a database of one's own: a copy of the template, or an empty one."""
+    name = f"apictl_test_{uuid4().hex}"
+    async with connected(url) as connection:
+        await connection.execute(f'CREATE DATABASE "{name}"' + (f' TEMPLATE "{copy_of}"' if copy_of else ""))
+    try:
+        yield named(url, name)
+    finally:
+        async with connected(url) as connection:
+            await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')

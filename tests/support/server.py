@@ -1,0 +1,74 @@
+"""The commands that serve, as processes of their own on a free port."""
+
+import re
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from tests.support.doors import APICTL
+
+
+class Server:
+    """A serving process: what it has printed, and where it listens."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process = process
+        self._log = log
+        self.url = self.wait_for(r"http://127\.0\.0\.1:\d+")[0]
+
+    @property
+    def printed(self) -> str:
+        return self._log.read_text(encoding="utf-8")
+
+    def wait_for(self, pattern: str, seconds: float = 60) -> re.Match[str]:
+        """Wait until the pattern has been printed."""
+        deadline = time.monotonic() + seconds
+        while (found := re.search(pattern, self.printed)) is None:
+            assert self.process.poll() is None, f"it ended with {self.process.returncode}:\n{self.printed}"
+            assert time.monotonic() < deadline, f"{pattern!r} did not come:\n{self.printed}"
+            time.sleep(0.02)
+        return found
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Ask for a path; the first answer waits in the socket until the application is ready."""
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=60) as answer:  # noqa: S310 - our own server
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as refusal:
+            return refusal.code, refusal.read().decode()
+
+    def end(self, how: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
+        """Tell it to stop; return its exit code, and everything that it printed."""
+        self.process.send_signal(how)
+        return self.process.wait(timeout=30), self.printed
+
+
+@contextmanager
+def serving(*arguments: str, environment: Mapping[str, str], cwd: Path | None = None) -> Iterator[Server]:
+    """Run a command that serves, from when it says where until the block ends."""
+    # A file, not a pipe: nobody reads it while the server is asked, and a full pipe would stop it.
+    with NamedTemporaryFile() as log:
+        process = subprocess.Popen(
+            [APICTL, *arguments, "--port", "0"],
+            env={**environment, "PYTHONUNBUFFERED": "1"},
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            yield Server(process, Path(log.name))
+        finally:
+            if process.poll() is None:
+                process.terminate()
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()

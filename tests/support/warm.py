@@ -1,0 +1,91 @@
+"""A process with everything imported, which forks a child for each command line: real processes, without the wait.
+
+Started as `python -m tests.support.warm SOCKET`. It listens on a Unix socket; a client sends a JSON line (arguments,
+environment, folder) with three file descriptors, and gets the child's pid and, later, its exit code.
+"""
+
+import array
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+# What commands import, once for all of them.
+from api import main as _application  # noqa: F401
+from api.migrations import service as _migrations  # noqa: F401
+from cli.commands import COMMANDS, load
+from cli.main import run
+
+
+def serve(address: str) -> None:
+    """Answer one client at a time until the socket is removed or the parent goes away."""
+    # Children are waited for by those who answer for them.
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(address + ".new")
+    listener.listen(64)
+    # Only now: whoever sees the name can connect.
+    Path(address + ".new").rename(address)
+    while True:
+        connection, _ = listener.accept()
+        if os.fork() == 0:
+            listener.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            answer(connection)
+            os._exit(0)
+        connection.close()
+        # Collect those that have ended; each has answered its client itself.
+        while True:
+            try:
+                if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                    break
+            except ChildProcessError:
+                break
+
+
+def answer(connection: socket.socket) -> None:
+    """Run one command line in a child of our own, and report its pid and its exit code."""
+    message, ancillary, _, _ = connection.recvmsg(1 << 20, socket.CMSG_SPACE(3 * 4))
+    request: dict[str, Any] = json.loads(message)
+    descriptors = array.array("i")
+    descriptors.frombytes(ancillary[0][2])
+    child = os.fork()
+    if child == 0:
+        connection.close()
+        become(request, list(descriptors))
+    connection.sendall(f"{child}\n".encode())
+    _, status = os.waitpid(child, 0)
+    connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+
+
+def become(request: dict[str, Any], descriptors: list[int]) -> None:
+    """Turn this process into `apictl` with these arguments; does not return."""
+    for number, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    os.chdir(request["folder"])
+    sys.argv = [str(Path(sys.executable).parent / "apictl"), *request["arguments"]]
+    for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+    try:
+        run()
+    except SystemExit as ended:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Taking the interpreter apart would cost more than the command.
+        os._exit(ended.code if isinstance(ended.code, int) else 1)
+
+
+if __name__ == "__main__":
+    for command in COMMANDS:
+        load(command)
+    # What is here already is nobody's garbage: children need not copy it to look at it.
+    gc.freeze()
+    serve(sys.argv[1])

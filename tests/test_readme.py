@@ -1,0 +1,100 @@
+"""README's commands, run as they are written, in a shell on a terminal; their answers are compared with README's."""
+
+import re
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from cli.commands import COMMANDS
+from tests.support.doors import bare_environment
+from tests.support.terminal import Terminal, terminal
+
+ROOT: Final = Path(__file__).parent.parent
+BLOCK: Final = re.compile(r"^```console\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+PROMPT: Final = "ready> "
+# What differs from run to run, by what it looks like.
+MASKS: Final = (
+    (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"), "UUID"),
+    (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"), "TIME"),
+    (re.compile(r"\b[0-9a-f]{32}\b"), "ID"),
+    (re.compile(r"\b(?:[2-9a-z]{6}-){4}[2-9a-z]{3}\b"), "PASSWORD"),
+    (re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]"), ""),
+)
+
+
+def masked(text: str) -> list[str]:
+    for pattern, word in MASKS:
+        text = pattern.sub(word, text)
+    return [line.rstrip() for line in text.strip().splitlines()]
+
+
+def steps(block: str) -> Iterator[tuple[str, str]]:
+    """Yield each command of a block with its answer."""
+    for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+        command, _, answer = part.partition("\n")
+        yield command, answer
+
+
+BLOCKS: Final = [list(steps(block)) for block in BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8"))]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """A newcomer's: no database is configured; the data go elsewhere than into the developer's own folder."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    return bare_environment(APICTL_HOME=str(tmp_path / "home"), APICTL_LISTEN_PORT=str(port), PS1=PROMPT)
+
+
+def ask(shell: Terminal, command: str) -> str:
+    """Type a command, and return what it printed before the next prompt."""
+    shell.screen = ""
+    shell.type(command + "\n")
+    shell.wait_for(rf"(?s)\n.*{PROMPT}")
+    # The first lines are what we typed, as long as it was.
+    return shell.screen.partition("\n")[2].removesuffix(PROMPT)
+
+
+def test_the_two_commands_and_the_tour(environment: dict[str, str]) -> None:
+    (run, answer), *rest = BLOCKS[0]
+    tour = BLOCKS[2]
+    assert not rest
+    assert run == "make run"
+    assert len(tour) > 5
+    port = environment["APICTL_LISTEN_PORT"]
+    with terminal("run", environment=environment, cwd=ROOT, program="make") as server:
+        server.wait_for("Application startup complete")
+        shown = server.screen.replace(f":{port}", ":8000")
+        assert masked(shown[shown.index("apictl is running") :])[: len(masked(answer))] == masked(answer)
+        # Wide enough that nothing we type is broken into lines.
+        wide = environment | {"COLUMNS": "1000", "TERM": "dumb"}
+        with terminal("--norc", "--noprofile", "--noediting", environment=wide, cwd=ROOT, program="bash") as shell:
+            shell.wait_for(PROMPT)
+            for command, expected in tour:
+                printed = ask(shell, command.replace(":8000", f":{port}"))
+                assert masked(printed) == masked(expected), command
+            shell.type("exit\n")
+        server.type("\x03")
+        # What it runs ends with 0; make itself ends of the signal, as every program may.
+        assert server.end() in {0, -signal.SIGINT}
+        assert "Traceback" not in server.screen
+        assert "***" not in server.screen
+    # Again: nothing is made anew, so no password is shown.
+    with terminal("run", environment=environment, cwd=ROOT, program="make") as server:
+        server.wait_for("Application startup complete")
+        assert "superuser" not in server.screen
+        server.type("\x03")
+        assert server.end() in {0, -signal.SIGINT}
+
+
+def test_the_other_blocks_are_commands_that_exist() -> None:
+    assert [command for command, _ in BLOCKS[1]] == ["make test"]
+    assert "test:" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    for block in BLOCKS[3:]:
+        for command, _ in block:
+            words = command.split()
+            assert words[0] == "export" or words[1] in COMMANDS, command

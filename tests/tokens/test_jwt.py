@@ -1,0 +1,221 @@
+"""Access tokens that this service did not make, or no longer means: none is accepted, none is a 500."""
+
+import base64
+import hmac
+import json
+import time
+import uuid
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import httpx2
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from api.config import Settings
+from api.tokens.keys import InvalidToken, Keys, derive
+from tests.conftest import SUPERUSER, log_in
+
+ISSUER = "http://127.0.0.1:8000"
+SECRET = b"0123456789abcdef" * 4
+KEYS = Keys(SECRET, issuer=ISSUER)
+SIGNING = derive(SECRET, "access token HS256")
+USER, SESSION = uuid.UUID(int=1), uuid.UUID(int=2)
+
+
+def encode(value: Any) -> str:
+    raw = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def decode(part: str) -> dict[str, Any]:
+    parsed: dict[str, Any] = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    return parsed
+
+
+def valid() -> str:
+    return KEYS.sign(user_id=USER, session_id=SESSION, ttl=900)
+
+
+def signed(header: Any, claims: Any, key: bytes = SIGNING, *, digest: str = "sha256") -> str:
+    """Return a token with exactly this header and these claims, signed with the right key."""
+    text = f"{encode(header)}.{encode(claims)}"
+    return f"{text}.{encode(hmac.new(key, text.encode(), digest).digest())}"
+
+
+HEADER = decode(valid().split(".")[0])
+CLAIMS = decode(valid().split(".")[1])
+NOW = int(time.time())
+
+
+def with_claim(name: str, value: Any) -> str:
+    return signed(HEADER, CLAIMS | {name: value})
+
+
+def without_claim(name: str) -> str:
+    return signed(HEADER, {key: value for key, value in CLAIMS.items() if key != name})
+
+
+def with_header(name: str, value: Any) -> str:
+    return signed(HEADER | {name: value}, CLAIMS)
+
+
+def private_key_token() -> str:
+    return jwt.encode(
+        CLAIMS, ed25519.Ed25519PrivateKey.generate(), algorithm="EdDSA", headers=HEADER | {"alg": "EdDSA"}
+    )
+
+
+def rsa_token() -> str:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return jwt.encode(CLAIMS, key, algorithm="RS256", headers=HEADER | {"alg": "RS256"})
+
+
+BAD: dict[str, Callable[[], str]] = {
+    "empty": lambda: "",
+    "words": lambda: "not a token",
+    "two parts": lambda: valid().rpartition(".")[0],
+    "four parts": lambda: valid() + ".x",
+    "no signature": lambda: valid().rpartition(".")[0] + ".",
+    "padded": lambda: valid() + "=",
+    "long": lambda: valid() + "A" * 5000,
+    "unicode": lambda: valid()[:-2] + "\u00e9\u00e9",
+    "surrogate": lambda: valid() + "\ud800",
+    "newline": lambda: valid() + "\n",
+    "none": lambda: f"{encode(HEADER | {'alg': 'none'})}.{encode(CLAIMS)}.",
+    "None": lambda: signed(HEADER | {"alg": "None"}, CLAIMS),
+    "HS384": lambda: signed(HEADER | {"alg": "HS384"}, CLAIMS, digest="sha384"),
+    "EdDSA": private_key_token,
+    "RS256": rsa_token,
+    "other secret": lambda: Keys(b"f" * 64, issuer=ISSUER).sign(user_id=USER, session_id=SESSION, ttl=900),
+    "other secret, our kid": lambda: signed(HEADER, CLAIMS, b"f" * 32),
+    "empty key": lambda: signed(HEADER, CLAIMS, b""),
+    "the secret itself": lambda: signed(HEADER, CLAIMS, SECRET),
+    "other issuer": lambda: Keys(SECRET, issuer="https://evil.example").sign(user_id=USER, session_id=SESSION, ttl=9),
+    "expired": lambda: KEYS.sign(user_id=USER, session_id=SESSION, ttl=-61),
+    "no typ": lambda: signed({key: value for key, value in HEADER.items() if key != "typ"}, CLAIMS),
+    "typ JWT": lambda: with_header("typ", "JWT"),
+    "typ refresh": lambda: with_header("typ", "rt+jwt"),
+    "no kid": lambda: signed({key: value for key, value in HEADER.items() if key != "kid"}, CLAIMS),
+    "kid path": lambda: with_header("kid", "../../dev/null"),
+    "kid number": lambda: with_header("kid", 1),
+    "kid list": lambda: with_header("kid", [HEADER["kid"]]),
+    "jku": lambda: with_header("jku", "https://evil.example/jwks"),
+    "jwk": lambda: with_header("jwk", {"kty": "oct", "k": encode(b"k" * 32)}),
+    "x5u": lambda: with_header("x5u", "https://evil.example/cert"),
+    "crit": lambda: with_header("crit", ["exp"]),
+    "b64": lambda: with_header("b64", False),
+    "header list": lambda: signed([], CLAIMS),
+    "header deep": lambda: signed(b"[" * 2000, CLAIMS),
+    "header not JSON": lambda: signed(b"\xff\xfe", CLAIMS),
+    "claims list": lambda: signed(HEADER, []),
+    "claims text": lambda: signed(HEADER, "x"),
+    "claims not JSON": lambda: signed(HEADER, b"{"),
+    "claims deep": lambda: signed(HEADER, b'{"a":' + b"[" * 2000),
+    "exp text": lambda: with_claim("exp", "9999999999"),
+    "exp float": lambda: with_claim("exp", NOW + 900.5),
+    "exp true": lambda: with_claim("exp", True),
+    "exp null": lambda: with_claim("exp", None),
+    "exp huge": lambda: with_claim("exp", 10**400),
+    "exp huger": lambda: signed(HEADER, json.dumps(CLAIMS).replace(str(CLAIMS["exp"]), "9" * 5000).encode()),
+    "exp infinite": lambda: signed(HEADER, json.dumps(CLAIMS | {"exp": float("inf")}).encode()),
+    "exp nan": lambda: signed(HEADER, json.dumps(CLAIMS | {"exp": float("nan")}).encode()),
+    "iat text": lambda: with_claim("iat", str(NOW)),
+    "iat future": lambda: with_claim("iat", NOW + 3600),
+    "nbf future": lambda: with_claim("nbf", NOW + 3600),
+    "nbf text": lambda: with_claim("nbf", "0"),
+    "aud list": lambda: with_claim("aud", [ISSUER]),
+    "aud other": lambda: with_claim("aud", "https://other.example"),
+    "iss list": lambda: with_claim("iss", [ISSUER]),
+    "sub number": lambda: with_claim("sub", 1),
+    "sub text": lambda: with_claim("sub", "root"),
+    "sid list": lambda: with_claim("sid", [str(SESSION)]),
+    "sid surrogate": lambda: with_claim("sid", "\ud800"),
+    "scope list": lambda: with_claim("scope", ["users:read"]),
+    "jti number": lambda: with_claim("jti", 7),
+    **{f"no {name}": (lambda name=name: without_claim(name)) for name in CLAIMS if name != "client_id"},  # type: ignore[misc]
+}
+
+
+def test_what_we_sign_we_accept() -> None:
+    claims = KEYS.verify(valid())
+    assert (claims.user_id, claims.session_id, claims.scope) == (USER, SESSION, None)
+    assert HEADER["typ"] == "at+jwt"
+    assert set(CLAIMS) == {"iss", "aud", "sub", "sid", "client_id", "iat", "exp", "jti"}
+    # The helper that makes the bad ones makes good ones too: they are refused for what they are meant to be.
+    assert KEYS.verify(signed(HEADER, CLAIMS)).user_id == USER
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_none_of_these_is_accepted(kind: str) -> None:
+    with pytest.raises(InvalidToken):
+        KEYS.verify(BAD[kind]())
+
+
+def test_no_mutation_is_accepted() -> None:
+    """Row 12, a tenth of its number: characters changed, added, taken, moved; bits of the decoded parts turned."""
+    token = valid()
+    random = Random(20261123)  # noqa: S311 - the same mutations every time
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.=+/ \x00\u00e9"
+    parts = [base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)) for part in token.split(".")]
+    for _ in range(10_000):
+        if random.random() < 0.5:
+            start, length = random.randrange(len(token)), random.randrange(4)
+            added = "".join(random.choices(alphabet, k=random.randrange(4)))
+            mutated = token[:start] + added + token[start + length :]
+        else:
+            changed = list(parts)
+            which = random.randrange(3)
+            raw = bytearray(changed[which])
+            raw[random.randrange(len(raw))] ^= 1 << random.randrange(8)
+            changed[which] = bytes(raw)
+            mutated = ".".join(encode(part) for part in changed)
+        if mutated == token:
+            continue
+        with pytest.raises(InvalidToken):
+            KEYS.verify(mutated)
+
+
+@given(header=st.dictionaries(st.text(), st.none() | st.booleans() | st.integers() | st.text()), claims=st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8,
+))  # fmt: skip
+@hypothesis_settings(max_examples=200, deadline=None, database=None)
+def test_no_invention_is_accepted(header: dict[str, Any], claims: Any) -> None:
+    for token in (signed(header, CLAIMS), signed(HEADER, claims), signed(HEADER | header, CLAIMS)):
+        if (header and set(header) - set(HEADER)) or token.split(".")[1] != encode(CLAIMS) or not header:
+            if token == signed(HEADER, CLAIMS):
+                continue
+            with pytest.raises(InvalidToken):
+                KEYS.verify(token)
+
+
+async def test_a_bad_token_is_a_401_with_one_answer_for_all(
+    client: httpx2.AsyncClient, superuser: Any, settings: Settings
+) -> None:
+    await log_in(client, SUPERUSER)
+    bodies = []
+    for kind, make in BAD.items():
+        token = make().encode("utf-8", "surrogatepass")
+        if b"\n" in token or not token:
+            continue
+        answer = await client.get("/v1/users/me", headers=[(b"Authorization", b"Bearer " + token)])
+        assert answer.status_code == 401, kind
+        body = answer.json()
+        body.pop("request_id")
+        bodies.append(body)
+    assert bodies.count(bodies[0]) == len(bodies)
+
+
+@pytest.mark.parametrize(
+    "header", ["", "Bearer", "Bearer ", "bearer", "Basic cm9vdDpyb290", "Token x", "Bearer\tx", "Bearer x y"]
+)
+async def test_what_is_no_bearer_token_is_a_401(client: httpx2.AsyncClient, header: str) -> None:
+    answer = await client.get("/v1/users/me", headers={"Authorization": header})
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer")

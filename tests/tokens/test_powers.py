@@ -1,0 +1,108 @@
+"""A narrowed token stays narrowed: none of what it may do makes it more than it is."""
+
+import asyncio
+
+import asyncpg
+import httpx2
+import pytest
+from fastapi import FastAPI
+
+from api.core.actor import ALL_SCOPES, Scope
+from tests.conftest import PASSWORD, SUPERUSER, log_in
+
+NEW = "five other unrelated words"
+
+
+async def bearer(admin: httpx2.AsyncClient, *scopes: str) -> dict[str, str]:
+    answer = await admin.post("/v1/tokens", json={"user": SUPERUSER, "scopes": list(scopes)})
+    assert answer.status_code == 201
+    return {"Authorization": f"Bearer {answer.json()['access_token']}"}
+
+
+@pytest.mark.parametrize("lacking", sorted(ALL_SCOPES))
+async def test_whoever_lacks_one_scope_cannot_take_it(
+    admin: httpx2.AsyncClient, client: httpx2.AsyncClient, lacking: Scope
+) -> None:
+    """Also not by way of the account that the token belongs to."""
+    await admin.post("/v1/users", json={"email": "ada@example.com", "password": PASSWORD})
+    second = {"email": "second@example.com", "password": PASSWORD}
+    await admin.post("/v1/users", params={"is_superuser": True}, json=second)
+    narrowed = await bearer(admin, *(ALL_SCOPES - {lacking}))
+    for method, path, body in (
+        ("POST", "/v1/users?is_superuser=true", {"email": "eve@example.com", "password": NEW}),
+        ("POST", "/v1/users/ada@example.com/promote", None),
+        ("POST", f"/v1/users/{SUPERUSER}/demote", None),
+        *(
+            (method, path.format(email), body)
+            for email in (SUPERUSER, "second@example.com")
+            for method, path, body in (
+                ("PUT", "/v1/users/{}/password", {"password": NEW}),
+                ("PATCH", "/v1/users/{}", {"email": "eve@example.com"}),
+                ("POST", "/v1/users/{}/deactivate", None),
+                ("DELETE", "/v1/users/{}", None),
+            )
+        ),
+        ("POST", "/v1/tokens", {"user": SUPERUSER}),
+        ("POST", "/v1/tokens", {"user": "second@example.com"}),
+        ("POST", "/v1/tokens", {"user": SUPERUSER, "scopes": [lacking]}),
+    ):
+        answer = await client.request(method, path, headers=narrowed, json=body)
+        assert (answer.status_code, answer.json()["code"]) == (403, "missing-scope"), (method, path)
+
+
+async def test_what_a_scope_is_for_it_allows(admin: httpx2.AsyncClient, client: httpx2.AsyncClient) -> None:
+    await admin.post("/v1/users", json={"email": "ada@example.com", "password": PASSWORD})
+    for scopes, method, path, body in (
+        (("users:read",), "GET", "/v1/users", None),
+        (("users:write",), "PATCH", "/v1/users/ada@example.com", {"full_name": "Ada"}),
+        (("users:write",), "POST", "/v1/users", {"email": "bob@example.com"}),
+        (("users:write",), "PUT", "/v1/users/ada@example.com/password", {"password": NEW}),
+        (("tokens:write",), "POST", "/v1/tokens", {"user": "ada@example.com"}),
+        (("tokens:read",), "GET", "/v1/tokens", None),
+        (("migrations:read",), "GET", "/v1/migrations", None),
+        (("migrations:run", "migrations:read"), "POST", "/v1/migrations/upgrade", None),
+        (("users:delete",), "DELETE", "/v1/users/ada@example.com", None),
+    ):
+        answer = await client.request(method, path, headers=await bearer(admin, *scopes), json=body)
+        assert answer.is_success, (scopes, method, path, answer.text)
+
+
+async def test_a_narrowed_token_is_not_its_owner(admin: httpx2.AsyncClient, client: httpx2.AsyncClient) -> None:
+    own = (await admin.get("/v1/tokens")).json()["items"][0]["id"]
+    narrowed = await bearer(admin, "migrations:read")
+    for method, path, body in (
+        ("PATCH", "/v1/users/me", {"full_name": "Eve"}),
+        ("PUT", "/v1/users/me/password", {"current_password": PASSWORD, "new_password": NEW}),
+        ("GET", "/v1/tokens", None),
+    ):
+        answer = await client.request(method, path, headers=narrowed, json=body)
+        assert (answer.status_code, answer.json()["code"]) == (403, "missing-scope"), (method, path)
+    assert (await client.delete(f"/v1/tokens/{own}", headers=narrowed)).status_code == 404
+    # What it hangs on it may end.
+    assert (await client.post("/v1/auth/logout", headers=narrowed)).status_code == 204
+    assert (await client.get("/v1/migrations", headers=narrowed)).status_code == 401
+
+
+@pytest.mark.parametrize("taken", ["demote", "deactivate", "session"])
+async def test_powers_taken_while_a_hash_is_computed_count(
+    app: FastAPI, admin: httpx2.AsyncClient, client: httpx2.AsyncClient, database: asyncpg.Connection, taken: str
+) -> None:
+    """The request is in the hashing queue, which we hold, when its asker loses what it needs."""
+    second = {"email": "second@example.com", "password": PASSWORD}
+    await admin.post("/v1/users", params={"is_superuser": True}, json=second)
+    tokens = await log_in(client, "second@example.com")
+    bearing = {"Authorization": f"Bearer {tokens['access_token']}"}
+    passwords = app.state.runtime.passwords
+    turns = [passwords._turn() for _ in range(passwords._threads)]
+    for turn in turns:
+        await turn.__aenter__()
+    asked = asyncio.create_task(client.put(f"/v1/users/{SUPERUSER}/password", headers=bearing, json={"password": NEW}))
+    while not passwords._waiting:  # noqa: ASYNC110 - nothing tells us; each round lets the request go on
+        await asyncio.sleep(0)
+    before = await database.fetchval("SELECT password_hash FROM users WHERE email = $1", SUPERUSER)
+    path = f"/v1/tokens/{tokens['session_id']}" if taken == "session" else f"/v1/users/second@example.com/{taken}"
+    assert (await admin.request("DELETE" if taken == "session" else "POST", path)).status_code == 200
+    for turn in turns:
+        await turn.__aexit__(None, None, None)
+    assert (await asked).status_code == (403 if taken == "demote" else 401)
+    assert await database.fetchval("SELECT password_hash FROM users WHERE email = $1", SUPERUSER) == before

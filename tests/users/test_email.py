@@ -1,0 +1,98 @@
+"""One mailbox, one account: every spelling of an address has one canonical form, or is refused."""
+
+import sys
+import unicodedata
+from typing import Final
+
+import pytest
+
+from api.users.schemas import canonical_email
+
+SAME = [
+    ("ada@example.com", "ada@example.com"),
+    ("ADA@EXAMPLE.COM", "ada@example.com"),
+    ("  ada@example.com\t", "ada@example.com"),
+    ("ada@\uff45\uff58\uff41\uff4d\uff50\uff4c\uff45.com", "ada@example.com"),
+    ("ada@EXAMPLE。com", "ada@example.com"),
+    ("ada@bücher.example", "ada@xn--bcher-kva.example"),
+    ("ada@BÜCHER.example", "ada@xn--bcher-kva.example"),
+    ("ada@bu\u0308cher.example", "ada@xn--bcher-kva.example"),
+    ("ada@XN--BCHER-KVA.example", "ada@xn--bcher-kva.example"),
+    # IDNA 2008: not the same domain as strasse.example, which somebody else may own.
+    ("ada@straße.example", "ada@xn--strae-oqa.example"),
+    ("ada+tag@example.com", "ada+tag@example.com"),
+]
+REFUSED = [
+    "",
+    "ada",
+    "@example.com",
+    "ada@",
+    "ada@example",
+    "ada@@example.com",
+    "a b@example.com",
+    "ada@exam ple.com",
+    # Each of these case-folds, or is taken by a mail server, to somebody's ASCII address.
+    "m\u0131ke@example.com",
+    "mi\u212ae@example.com",
+    "\uff4dike@example.com",
+    "stra\u00dfe@example.com",
+    "\u0430da@example.com",
+    "e\u0301va@example.com",
+    "ada\x00@example.com",
+    "ada@exam\x00ple.com",
+    "\ud800ada@example.com",
+    "ada@\ud800.com",
+    "ada\n@example.com",
+    "ada@[127.0.0.1]",
+    "ada@xn--.example",
+    "ada@" + "a" * 64 + ".com",
+    "a" * 65 + "@example.com",
+    "ada@" + ".".join(["a" * 60] * 5) + ".com",
+    '"ada smith"@example.com',
+]
+
+
+# Every character that some mapping (case folding, NFKC, lower, upper) turns into an ASCII letter or digit.
+LOOK_ALIKES: Final = [
+    character
+    for character in map(chr, range(0x80, sys.maxunicode + 1))
+    if not unicodedata.category(character).startswith("C")
+    and any(
+        len(mapped) == 1 and mapped.isascii() and mapped.isalnum()
+        for mapped in (
+            unicodedata.normalize("NFKC", character),
+            character.casefold(),
+            character.lower(),
+            character.upper(),
+            unicodedata.normalize("NFKD", character)[:1],
+        )
+    )
+]
+
+
+def test_no_character_that_maps_to_ascii_makes_a_second_account() -> None:
+    """Row 19: in front of the @ they are refused; in a domain they are the ASCII domain, or another one, or refused."""
+    assert len(LOOK_ALIKES) > 1000
+    for character in LOOK_ALIKES:
+        with pytest.raises(ValueError, match="ASCII"):
+            canonical_email(f"m{character}ke@example.com")
+        try:
+            address = canonical_email(f"ada@ex{character}mple.com")
+        except ValueError:
+            continue
+        assert address.isascii()
+        assert address == address.lower()
+        assert canonical_email(address) == address
+
+
+@pytest.mark.parametrize(("spelling", "canonical"), SAME)
+def test_spellings_have_one_form(spelling: str, canonical: str) -> None:
+    assert canonical_email(spelling) == canonical
+    assert canonical_email(canonical) == canonical
+
+
+@pytest.mark.parametrize("spelling", REFUSED)
+def test_look_alikes_and_nonsense_are_refused(spelling: str) -> None:
+    with pytest.raises(ValueError, match=r".") as refusal:
+        canonical_email(spelling)
+    assert str(refusal.value).isprintable()
