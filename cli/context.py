@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cli.output import Format, Item, Listing, Style, check_fields
+from cli.signals import at_a_prompt, complete
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -85,7 +86,9 @@ class Call:
         await self.session.close()
         print(f"This {action} {expected} in {redact(self.runtime.database_url)}.", file=sys.stderr)
         print(f"Type {expected} to go on: ", file=sys.stderr, end="", flush=True)
-        if sys.stdin.readline().strip() != expected:
+        with at_a_prompt():
+            typed = sys.stdin.readline()
+        if typed.strip() != expected:
             raise Declined("Nothing was changed: that is not what was asked for")
 
 
@@ -186,16 +189,6 @@ def carry_out(kind: Kind, body: Body | HostBody, arguments: dict[str, Any], opti
     with held_database(call.settings, create=kind == "schema") as url:
         result = complete(with_call(kind, call, body, arguments, options, url))
     return Shown(result, Style(form=options["output"], fields=call.fields))
-
-
-def complete(work: Awaitable[Any]) -> Any:
-    """Run a coroutine to its end: the only place where this is done."""
-    import asyncio
-
-    async def awaited() -> Any:
-        return await work
-
-    return asyncio.run(awaited())
 
 
 async def with_call(

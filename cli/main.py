@@ -4,10 +4,11 @@ import io
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from api import __version__
 from cli.errors import show, wants_json
+from cli.signals import leave_at_once
 
 if TYPE_CHECKING:
     from api.core.errors import ApictlError
@@ -25,9 +26,7 @@ def run() -> NoReturn:
             stream.reconfigure(errors="backslashreplace")
     # A reader that closes early (`| head -1`) ends us as it ends every other program: quietly, 141 in the shell.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    # Raised where the program stands, also at a prompt: asyncio's own handler of Ctrl-C would wait for the prompt.
-    signal.signal(signal.SIGINT, on_interrupt)
-    signal.signal(signal.SIGTERM, on_terminate)
+    leave_at_once()
     try:
         code = main(sys.argv[1:])
     except KeyboardInterrupt:
@@ -55,16 +54,6 @@ def without_colors(arguments: list[str]) -> None:
             os.environ.pop(name, None)
         # NO_COLOR alone would keep the bold.
         os.environ["TERM"] = "dumb"
-
-
-def on_interrupt(_signal: int, _frame: Any) -> NoReturn:
-    """Leave on Ctrl-C, through every `finally`: transactions are rolled back, servers let go."""
-    raise KeyboardInterrupt
-
-
-def on_terminate(_signal: int, _frame: Any) -> NoReturn:
-    """Leave as on Ctrl-C, through every `finally`: transactions are rolled back, servers let go."""
-    raise SystemExit(143)
 
 
 def main(arguments: list[str]) -> int:

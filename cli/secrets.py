@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.context import Call
+from cli.signals import at_a_prompt
 
 MAX_BYTES = 4096
 GENERATED_WORDS = 5
@@ -66,7 +67,8 @@ def read_password(call: Call, *, stdin: bool, file: Path | None, generated: bool
     if generated:
         return generate()
     if stdin:
-        return decoded(sys.stdin.buffer.read(MAX_BYTES + 1), "standard input")
+        with at_a_prompt():
+            return decoded(sys.stdin.buffer.read(MAX_BYTES + 1), "standard input")
     if file is not None:
         return decoded(read_private(file), str(file))
     if environment is not None:
@@ -90,8 +92,9 @@ def ask_twice(min_length: int) -> str:
     from api.core.errors import Declined
 
     try:
-        first = getpass.getpass(f"Password ({min_length} characters or more): ")
-        again = getpass.getpass("The same again: ")
+        with at_a_prompt():
+            first = getpass.getpass(f"Password ({min_length} characters or more): ")
+            again = getpass.getpass("The same again: ")
     except EOFError:
         raise Declined("Nothing was changed: no password was typed") from None
     if first != again:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.core.errors import ApictlError, Kind
-from cli.context import Call, command, complete, operator_name
+from api.core.errors import ApictlError, BadSettings, Kind
+from cli.context import Call, command, operator_name
 from cli.secrets import generate
+from cli.signals import complete
 
 if TYPE_CHECKING:
     import socket
@@ -170,8 +171,6 @@ def listen(call: Call, host: str | None, port: int | None) -> "socket.socket":
         BadSettings: The address is taken, or not this machine's.
     """
     import socket
-
-    from api.core.errors import BadSettings
 
     host, port = host or call.settings.listen_host, call.settings.listen_port if port is None else port
     try:

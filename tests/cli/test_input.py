@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import asyncpg
 import pytest
 
 from tests.conftest import PASSWORD
-from tests.support.doors import APICTL, Apictl
+from tests.support.doors import APICTL, Apictl, run
 from tests.support.terminal import terminal
 
 CREATE = ("create-user", "ada@example.com")
@@ -209,6 +210,38 @@ async def test_a_signal_in_a_transaction_rolls_it_back(
     assert process.returncode == code, err
     assert "Traceback" not in err
     await database.execute("ROLLBACK")
+    assert await database.fetchval("SELECT is_active FROM users") is True
+
+
+# `apictl`, struck by a signal while the driver waits for the answer to the statement that it has just sent.
+STRUCK = """
+import os, signal, sys
+from asyncio.selector_events import _SelectorSocketTransport as Transport
+
+write = Transport.write
+
+def write_and_strike(self, data):
+    write(self, data)
+    if b"pg_advisory_xact_lock" in bytes(data):
+        os.kill(os.getpid(), {signal})
+
+Transport.write = write_and_strike
+from cli.main import run
+run()
+"""
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_a_signal_between_a_statement_and_its_answer_is_still_a_signal(
+    environment: dict[str, str], database: asyncpg.Connection, sent: signal.Signals, code: int
+) -> None:
+    """Raised there, it would be hidden by what the driver then says about the half-done statement."""
+    await run(*CREATE, "--no-password", environment=environment)
+    ended = await run(
+        "-c", STRUCK.format(signal=int(sent)), "deactivate-user", "ada@example.com",
+        environment=environment, program=sys.executable,
+    )  # fmt: skip
+    assert (ended.code, ended.out, ended.err) == (code, "", "")
     assert await database.fetchval("SELECT is_active FROM users") is True
 
 

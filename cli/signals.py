@@ -1,0 +1,74 @@
+"""What Ctrl-C and SIGTERM do: the program ends through every `finally`, with transactions rolled back."""
+
+import signal
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Final, NoReturn, TypeVar
+
+T = TypeVar("T")
+
+
+def on_interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """Leave on Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+def on_terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """Leave as on Ctrl-C."""
+    raise SystemExit(143)
+
+
+HANDLERS: Final = {signal.SIGINT: on_interrupt, signal.SIGTERM: on_terminate}
+
+
+def leave_at_once() -> None:
+    """Raise where the program stands, also at a prompt: asyncio's own handler of Ctrl-C would wait for the prompt."""
+    for number, handler in HANDLERS.items():
+        signal.signal(number, handler)
+
+
+@contextmanager
+def at_a_prompt() -> Iterator[None]:
+    """Let a signal end the wait for a person, although a coroutine of ours is running."""
+    before = {number: signal.getsignal(number) for number in HANDLERS}
+    leave_at_once()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def complete(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end: the only place where this is done.
+
+    A signal cancels it where it waits. Raised in the middle of it, an exception could meet the driver between a
+    statement and its answer, and what came of that would hide the signal. A second signal is raised at once.
+    """
+    import asyncio
+
+    asked: list[signal.Signals] = []
+
+    async def cancellable() -> T:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None  # noqa: S101 - we are in it
+
+        def cancel(number: int, _frame: FrameType | None) -> None:
+            asked.append(signal.Signals(number))
+            leave_at_once()
+            loop.call_soon_threadsafe(task.cancel)
+
+        for number in HANDLERS:
+            signal.signal(number, cancel)
+        try:
+            return await work
+        finally:
+            leave_at_once()
+
+    try:
+        return asyncio.run(cancellable())
+    except BaseException:
+        if asked:
+            HANDLERS[asked[0]](asked[0], None)
+        raise
