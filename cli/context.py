@@ -84,9 +84,9 @@ class Call:
             raise MissingInput("This needs a confirmation, and there is no terminal to ask on", hint="use --yes")
         # Nobody else's work waits in the database for a person to make up their mind.
         await self.session.close()
-        print(f"This {action} {expected} in {redact(self.runtime.database_url)}.", file=sys.stderr)
-        print(f"Type {expected} to go on: ", file=sys.stderr, end="", flush=True)
         with at_a_prompt():
+            print(f"This {action} {expected} in {redact(self.runtime.database_url)}.", file=sys.stderr)
+            print(f"Type {expected} to go on: ", file=sys.stderr, end="", flush=True)
             typed = sys.stdin.readline()
         if typed.strip() != expected:
             raise Declined("Nothing was changed: that is not what was asked for")

@@ -30,10 +30,16 @@ def leave_at_once() -> None:
 
 @contextmanager
 def at_a_prompt() -> Iterator[None]:
-    """Let a signal end the wait for a person, although a coroutine of ours is running."""
+    """Let a signal end the wait for a person, although a coroutine of ours is running; from before they are asked."""
+    import asyncio
+
     before = {number: signal.getsignal(number) for number in HANDLERS}
     leave_at_once()
     try:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # It came a moment before: nobody is to be asked any more.
+            raise asyncio.CancelledError
         yield
     finally:
         for number, handler in before.items():
@@ -57,7 +63,9 @@ def complete(work: Coroutine[Any, Any, T]) -> T:
         def cancel(number: int, _frame: FrameType | None) -> None:
             asked.append(signal.Signals(number))
             leave_at_once()
-            loop.call_soon_threadsafe(task.cancel)
+            task.cancel()
+            # The loop may be asleep.
+            loop.call_soon_threadsafe(lambda: None)
 
         for number in HANDLERS:
             signal.signal(number, cancel)

@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 from cli.commands import COMMANDS
-from tests.support.doors import bare_environment
+from tests.support.doors import bare_environment, measured
 from tests.support.terminal import Terminal, terminal
 
 ROOT: Final = Path(__file__).parent.parent
@@ -47,7 +47,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     """A newcomer's: no database is configured; the data go elsewhere than into the developer's own folder."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    return bare_environment(APICTL_HOME=str(tmp_path / "home"), APICTL_LISTEN_PORT=str(port), PS1=PROMPT)
+    return measured() | bare_environment(APICTL_HOME=str(tmp_path / "home"), APICTL_LISTEN_PORT=str(port), PS1=PROMPT)
 
 
 def ask(shell: Terminal, command: str) -> str:

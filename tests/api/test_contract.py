@@ -14,7 +14,11 @@ from hypothesis import strategies as st
 
 from api.users.models import User
 from tests.conftest import PASSWORD, SUPERUSER
+from tests.support.cases import cases
 from tests.support.server import serving
+
+# Requests by the thousand, of which every line that they reach has tests of its own: only time is lost by measuring.
+pytestmark = pytest.mark.no_cover
 
 Case: TypeAlias = schemathesis.Case[Any]
 
@@ -127,7 +131,7 @@ def about_somebody(case: Case, world: World) -> st.SearchStrategy[Case]:
 @pytest.fixture
 def by_superuser(address: str, world: World, request: pytest.FixtureRequest) -> Iterator[Any]:
     """The document, with requests that now and then are about somebody who exists."""
-    schema = described(address, request, examples=20)
+    schema = described(address, request, examples=cases(50))
 
     def flatmap_case(context: Any, case: Case) -> st.SearchStrategy[Case]:
         return about_somebody(case, world) if case.meta and case.meta.generation.mode.is_positive else st.just(case)
@@ -148,7 +152,7 @@ def by_superuser(address: str, world: World, request: pytest.FixtureRequest) -> 
 @pytest.fixture
 def by_nobody(address: str, request: pytest.FixtureRequest) -> Any:
     """The document, for those without a good token."""
-    return described(address, request, examples=5)
+    return described(address, request, examples=cases(10))
 
 
 @schemathesis.pytest.from_fixture("by_superuser").parametrize()

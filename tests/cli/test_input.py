@@ -12,10 +12,16 @@ import asyncpg
 import pytest
 
 from tests.conftest import PASSWORD
-from tests.support.doors import APICTL, Apictl, run
+from tests.support.doors import APICTL, Apictl, measured, run
 from tests.support.terminal import terminal
 
 CREATE = ("create-user", "ada@example.com")
+
+
+@pytest.fixture
+def environment(environment: dict[str, str]) -> dict[str, str]:
+    """The commands here ask on a terminal, and are struck by signals: what no other test does."""
+    return environment | measured()
 
 
 @pytest.mark.parametrize("line", [CREATE, ("set-password", "ada@example.com")])

@@ -17,7 +17,7 @@ from api.config import Settings
 from cli.context import Call
 from cli.server import listen
 from tests.conftest import PASSWORD
-from tests.support.doors import APICTL, Apictl, bare_environment
+from tests.support.doors import APICTL, Apictl, bare_environment, measured
 from tests.support.server import serving
 
 
@@ -141,7 +141,7 @@ def test_nothing_in_the_current_folder_is_run(environment: dict[str, str], tmp_p
 
 @pytest.mark.parametrize("presses", [1, 2, 3])
 def test_ctrl_c_again_and_again_ends_it_quietly(environment: dict[str, str], presses: int) -> None:
-    with serving("serve", environment=environment) as server:
+    with serving("serve", environment=environment | measured()) as server:
         server.get("/health/ready")
         with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as half:
             # A request that never ends, for which the server waits, but not for ever.
@@ -206,7 +206,7 @@ async def test_in_the_wrong_folder_nothing_is_made(apictl: Apictl, tmp_path: Pat
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_serve_answers_until_it_is_told_to_stop(environment: dict[str, str], workers: str) -> None:
-    with serving("serve", "--workers", workers, environment=environment) as server:
+    with serving("serve", "--workers", workers, environment=environment | measured()) as server:
         assert server.get("/health/ready") == (200, '{"status":"ok"}')
         assert server.get("/v1/users")[0] == 401
         assert server.get("/docs")[0] == 200
@@ -264,7 +264,7 @@ def test_quickstart_from_nothing_and_again(tmp_path: Path) -> None:
     folder = tmp_path / "a folder"
     folder.mkdir()
     environment = bare_environment()
-    with serving("quickstart", environment=environment, cwd=folder) as server:
+    with serving("quickstart", environment=environment | measured(), cwd=folder) as server:
         password = server.wait_for(r"password     (\S+)")[1]
         assert server.get("/health/ready")[0] == 200
         # Another terminal, while it runs.
@@ -298,7 +298,8 @@ def test_dev_reloads(environment: dict[str, str], empty_url: str, tmp_path: Path
     """It migrates the database that it is given, and starts again when a file changes."""
     package = tmp_path / "watched.py"
     package.write_text("")
-    with serving("dev", environment=environment | {"APICTL_DATABASE_URL": empty_url}, cwd=tmp_path) as server:
+    environment |= measured() | {"APICTL_DATABASE_URL": empty_url}
+    with serving("dev", environment=environment, cwd=tmp_path) as server:
         assert server.get("/health/ready")[0] == 200
         package.write_text("changed = True\n")
         server.wait_for(r"watched\.py.*Reloading")

@@ -80,7 +80,11 @@ class Apictl:
             given.seek(0)
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
                 connection.connect(self._address)
-                request = {"arguments": arguments, "environment": dict(environment), "folder": str(Path.cwd())}
+                request = {
+                    "arguments": arguments,
+                    "environment": {**environment, **measured()},
+                    "folder": str(Path.cwd()),
+                }
                 descriptors = [given.fileno(), out.fileno(), err.fileno()]
                 socket.send_fds(connection, [json.dumps(request).encode()], descriptors)
                 answer = connection.makefile().read().split()
@@ -90,11 +94,20 @@ class Apictl:
 
 
 def bare_environment(**more: str) -> dict[str, str]:
-    """Return an environment with nothing of ours but what is given, and what measuring coverage needs."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("APICTL_", "DATABASE_URL"))}
+    """Return an environment with nothing of ours but what is given; coverage is not measured in it."""
+    ours = ("APICTL_", "COVERAGE_", "DATABASE_URL")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     # Where an embedded server of root's keeps what its account could not reach.
     kept |= {name: os.environ[name] for name in ("APICTL_STATE_DIR",) if name in os.environ}
     return {"TERM": "xterm-256color"} | kept | more
+
+
+def measured() -> dict[str, str]:
+    """Return what makes a process measure its coverage, if this run measures any.
+
+    It doubles what a command costs, so only those have it whose lines no other test reaches.
+    """
+    return {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
 
 
 class Door(Protocol):
