@@ -123,7 +123,7 @@ class Settings(BaseSettings):
             return cls(**{name: value for name, value in flags.items() if value is not None})
         except ValidationError as error:
             refused = [
-                FieldError(variable_name(str(item["loc"][0])), item["msg"].removeprefix("Value error, "), item["type"])
+                FieldError.of(item, variable_name(str(item["loc"][0])))
                 for item in error.errors(include_input=False, include_context=False, include_url=False)
             ]
             names = "; ".join(f"{item['field']}: {item['message']}" for item in refused)

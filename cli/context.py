@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -17,11 +17,15 @@ from cli.output import Format, Item, Listing, Style, check_fields
 from cli.signals import at_a_prompt, complete
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from api.config import Settings
     from api.core.actor import Actor
     from api.core.runtime import Runtime
+
+T = TypeVar("T")
+Q = TypeVar("Q", bound="BaseModel")
 
 Kind = Literal["read", "write", "destroy", "schema", "host"]
 """What a command does: reads, writes, destroys (and asks first), changes the schema, or needs no database."""
@@ -67,6 +71,18 @@ class Call:
     def changed(self, *, changed: bool) -> dict[str, Any]:
         """Return what a mutating command adds to its object."""
         return {"changed": changed} | ({"dry_run": True} if self.dry_run else {})
+
+    async def pages(
+        self, list_page: Callable[[Q], Awaitable[tuple[list[T], str | None]]], query: Q, *, every: bool
+    ) -> tuple[list[T], str | None]:
+        """Return one page of a list, or all from there on, and where it goes on; say so if it does."""
+        items, following = await list_page(query)
+        while every and following is not None:
+            more, following = await list_page(query.model_copy(update={"cursor": following}))
+            items += more
+        if following is not None:
+            self.say(f"{len(items)} shown, and there are more: use --all, or --cursor {following}")
+        return items, following
 
     async def confirm(self, action: str, *, expected: str) -> None:
         """Let a destructive command go on only if the person types the name of what it destroys, or said `--yes`.

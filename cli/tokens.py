@@ -60,12 +60,7 @@ async def list_tokens(
     from api.tokens.schemas import TokenQuery
 
     query = TokenQuery(user=user, live=live, limit=200 if every else limit, cursor=cursor)
-    tokens, following = await service(call).list_tokens(query)
-    while every and following is not None:
-        more, following = await service(call).list_tokens(query.model_copy(update={"cursor": following}))
-        tokens += more
-    if following is not None:
-        call.say(f"{len(tokens)} shown, and there are more: use --all, or --cursor {following}")
+    tokens, following = await call.pages(service(call).list_tokens, query, every=every)
     return Listing([token.model_dump(mode="json") for token in tokens], following, COLUMNS, TABLE)
 
 

@@ -125,12 +125,7 @@ async def list_users(
     query = UserQuery(
         q=q, is_active=active, is_superuser=superusers, sort=sort.value, limit=200 if every else limit, cursor=cursor
     )
-    users, following = await service(call).list_users(query)
-    while every and following is not None:
-        more, following = await service(call).list_users(query.model_copy(update={"cursor": following}))
-        users += more
-    if following is not None:
-        call.say(f"{len(users)} shown, and there are more: use --all, or --cursor {following}")
+    users, following = await call.pages(service(call).list_users, query, every=every)
     return Listing([body(user) for user in users], following, COLUMNS, TABLE)
 
 

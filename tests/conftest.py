@@ -20,6 +20,7 @@ from pydantic import SecretStr
 
 from api.config import Settings
 from api.core.actor import Actor
+from api.core.passwords import Passwords
 from api.core.runtime import Runtime
 from api.main import create_app
 from api.users.models import User
@@ -153,13 +154,28 @@ async def client(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
         yield opened
 
 
+@pytest.fixture(scope="session")
+def password_hash() -> str:
+    """The hash of PASSWORD, made once: it costs as much as everything else that a test's world is made of."""
+
+    async def hashed() -> str:
+        passwords = Passwords(min_length=8)
+        try:
+            return await passwords.hash(PASSWORD)
+        finally:
+            passwords.close()
+
+    return asyncio.run(hashed())
+
+
 @pytest.fixture
-async def superuser(runtime: Runtime) -> User:
+async def superuser(runtime: Runtime, password_hash: str) -> User:
     """The first superuser, as quickstart makes them."""
     async with runtime.transaction() as session:
         users = UserService(session, Actor.operator("tests"), runtime.passwords)
-        created = await users.create_first_superuser(UserCreate(email=SUPERUSER, password=PASSWORD))
-    assert created is not None
+        created = await users.create_first_superuser(UserCreate(email=SUPERUSER))
+        assert created is not None
+        created.password_hash = password_hash
     return created
 
 

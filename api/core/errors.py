@@ -46,6 +46,11 @@ class FieldError(dict[str, str]):
     def __init__(self, field: str, message: str, code: str = "invalid") -> None:
         super().__init__(field=field, message=message, code=code)
 
+    @classmethod
+    def of(cls, refused: Mapping[str, Any], field: str) -> Self:
+        """Return what one of Pydantic's errors says, without what was sent: it may be secret, or unprintable."""
+        return cls(field, refused["msg"].removeprefix("Value error, "), refused["type"])
+
 
 def field_name(location: Sequence[str | int]) -> str:
     """Return where a refused value stood; names that a client made up are escaped and cut."""
@@ -173,11 +178,8 @@ class InvalidInput(ApictlError):
 
     @classmethod
     def of(cls, refused: Iterable[Mapping[str, Any]]) -> Self:
-        """Return the failure for Pydantic's errors, without what was sent: it may be secret, or unprintable."""
-        errors = [
-            FieldError(field_name(item["loc"]), item["msg"].removeprefix("Value error, "), item["type"])
-            for item in refused
-        ]
+        """Return the failure for Pydantic's errors."""
+        errors = [FieldError.of(item, field_name(item["loc"])) for item in refused]
         summary = "; ".join(f"{item['field']}: {item['message']}" for item in errors[:3])
         return cls(f"Some of the input was refused: {summary}", errors=errors)
 
