@@ -212,7 +212,9 @@ async def test_twenty_logins_at_once_leave_the_loop_free(
         return max(gaps)
 
     # On a busy machine a gap can be another program's; ours would be there every time.
-    largest = [await largest_gap() for _ in range(3)]
+    largest: list[float] = []
+    while not largest or (min(largest) >= 0.05 and len(largest) < 12):
+        largest.append(await largest_gap())
     assert min(largest) < 0.05, largest
 
 
