@@ -1,7 +1,7 @@
 """One command is one Runtime and one transaction; every command goes through the bridge in this module.
 
-The bridge owns the only `asyncio.run` (Typer would accept an `async def` command, not run it, and exit 0), and adds
-the options that every command has. Failures become exit codes in `cli.main`.
+The bridge runs every coroutine, by `cli.signals.complete` (Typer would accept an `async def` command, not run it, and
+exit 0), and adds the options that every command has. Failures become exit codes in `cli.main`.
 """
 
 import inspect

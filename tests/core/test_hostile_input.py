@@ -80,8 +80,9 @@ def is_problem(answer: httpx2.Response) -> None:
 async def test_hostile_values_in_bodies(
     admin: httpx2.AsyncClient, method: str, path: str, body: dict[str, Any]
 ) -> None:
+    values = [*VALUES, *invented(cases(200), seed=1)]
     for field in body:
-        for value in [*VALUES, *invented(cases(200), seed=1)]:
+        for value in values:
             text = json.dumps(body | {field: value})
             answer = await admin.request(method, path, content=text, headers={"Content-Type": "application/json"})
             assert answer.status_code < 500, (field, value)
@@ -120,6 +121,7 @@ async def test_hostile_values_in_queries_and_paths(admin: httpx2.AsyncClient) ->
         "10" * 200,
         "NaN",
         "true",
+        "\u0661",
         *invented(cases(60), seed=2),
     ]:
         for field in ("q", "is_active", "sort", "limit", "cursor", "unknown"):
