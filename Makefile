@@ -37,7 +37,7 @@ format: .venv/dev.stamp ## Correct what can be corrected by a program
 docs: .venv/dev.stamp ## Write README's tables and .env.example again, from the code
 	@$(PY) -m tools.docs
 
-COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-strip-extras \
 	--no-emit-index-url --custom-compile-command "make lock" pyproject.toml $(ARGS)
 
 lock: ## Pin the dependencies again, with hashes (needs uv)
