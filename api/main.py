@@ -52,7 +52,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with Runtime.open(settings) as runtime:
-            await runtime.passwords.prepare()
             app.state.runtime = runtime
             app.state.keys = keys
             yield

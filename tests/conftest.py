@@ -4,12 +4,14 @@ import asyncio
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
+from uuid import UUID
 
 import asyncpg
 import httpx2
@@ -19,18 +21,19 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from api.config import Settings
-from api.core.actor import Actor
 from api.core.passwords import Passwords
 from api.core.runtime import Runtime
 from api.main import create_app
+from api.postgres.cluster import dying_with_parent
+from api.tokens import crud as tokens
 from api.users.models import User
-from api.users.schemas import UserCreate
-from api.users.service import UserService
 from tests.support import postgres
-from tests.support.doors import Apictl, CliDoor, Door, HttpDoor, bare_environment, measured
+from tests.support.doors import CliDoor, Door, HttpDoor
+from tests.support.processes import Apictl, bare_environment, measured
 
 ROOT = Path(__file__).parent.parent
 SUPERUSER = "root@example.com"
+SUPERUSER_ID = UUID("01900000-0000-7000-8000-000000000001")
 PASSWORD = "correct horse battery staple"
 
 
@@ -91,10 +94,20 @@ def template(server_url: str, shared: Path) -> str:
     return asyncio.run(postgres.template(server_url, shared))
 
 
+@pytest.fixture(scope="session")
+def template_with_superuser(server_url: str, shared: Path, password_hash: str) -> str:
+    """The same with a superuser in it, so that not every test has to make one."""
+    superuser = (SUPERUSER_ID, SUPERUSER, password_hash)
+    return asyncio.run(postgres.template(server_url, shared, superuser=superuser))
+
+
 @pytest.fixture
-async def database_url(server_url: str, template: str) -> AsyncIterator[str]:
-    """A migrated database for this test alone."""
-    async with postgres.database(server_url, copy_of=template) as url:
+async def database_url(
+    request: pytest.FixtureRequest, server_url: str, template: str, template_with_superuser: str
+) -> AsyncIterator[str]:
+    """A migrated database for this test alone; with a superuser in it, if the test asks for one."""
+    wanted = template_with_superuser if {"superuser", "door"} & set(request.fixturenames) else template
+    async with postgres.database(server_url, copy_of=wanted) as url:
         yield url
 
 
@@ -169,14 +182,9 @@ def password_hash() -> str:
 
 
 @pytest.fixture
-async def superuser(runtime: Runtime, password_hash: str) -> User:
-    """The first superuser, as quickstart makes them."""
-    async with runtime.transaction() as session:
-        users = UserService(session, Actor.operator("tests"), runtime.passwords)
-        created = await users.create_first_superuser(UserCreate(email=SUPERUSER))
-        assert created is not None
-        created.password_hash = password_hash
-    return created
+def superuser(database_url: str) -> User:
+    """The first superuser, who is in this test's database already."""
+    return User(id=SUPERUSER_ID, email=SUPERUSER)
 
 
 async def log_in(client: httpx2.AsyncClient, email: str, password: str = PASSWORD) -> dict[str, str]:
@@ -188,20 +196,27 @@ async def log_in(client: httpx2.AsyncClient, email: str, password: str = PASSWOR
     return tokens
 
 
+async def signed_in(app: FastAPI, user_id: UUID) -> str:
+    """Return an access token of a new session, without the hash that logging in would cost."""
+    async with app.state.runtime.transaction() as session:
+        row = await tokens.add(session, user_id=user_id, ttl=3600)
+    token: str = app.state.keys.sign(user_id=user_id, session_id=row.id, ttl=900)
+    return token
+
+
 @pytest.fixture
-async def admin(app: FastAPI, client: httpx2.AsyncClient, superuser: User) -> AsyncIterator[httpx2.AsyncClient]:
+async def admin(app: FastAPI, superuser: User) -> AsyncIterator[httpx2.AsyncClient]:
     """A client with a superuser's access token."""
-    token = (await log_in(client, superuser.email))["access_token"]
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
-    headers = {"Authorization": f"Bearer {token}"}
+    headers = {"Authorization": f"Bearer {await signed_in(app, superuser.id)}"}
     async with httpx2.AsyncClient(transport=transport, base_url="http://testserver", headers=headers) as opened:
         yield opened
 
 
 @pytest.fixture
-async def http_door(client: httpx2.AsyncClient, superuser: User) -> HttpDoor:
+async def http_door(app: FastAPI, client: httpx2.AsyncClient, superuser: User) -> HttpDoor:
     """The HTTP door, opened by a superuser."""
-    return HttpDoor(client, (await log_in(client, superuser.email))["access_token"])
+    return HttpDoor(client, await signed_in(app, superuser.id))
 
 
 @pytest.fixture(scope="session")
@@ -210,7 +225,12 @@ def apictl() -> Iterator[Apictl]:
     with TemporaryDirectory(prefix="apictl-tests-") as folder:
         address = f"{folder}/socket"
         command = [sys.executable, "-m", "tests.support.warm", address]
-        with subprocess.Popen(command, cwd=ROOT, env=bare_environment()) as process:
+        with subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=bare_environment(),
+            preexec_fn=dying_with_parent(signal.SIGTERM),  # noqa: PLW1509 - no other thread holds a lock that this needs
+        ) as process:
             deadline = time.monotonic() + 60
             while not Path(address).exists():
                 assert process.poll() is None, "the warm process ended"
@@ -223,7 +243,7 @@ def apictl() -> Iterator[Apictl]:
 @pytest.fixture
 def cli_door(apictl: Apictl, environment: dict[str, str], superuser: User) -> CliDoor:
     """The terminal door, opened by an operator; the superuser is there as well, so that both worlds are the same."""
-    return CliDoor(apictl, environment)
+    return CliDoor(apictl, environment | measured())
 
 
 @pytest.fixture(params=["http", "cli"])

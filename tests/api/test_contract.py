@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from api.users.models import User
 from tests.conftest import PASSWORD, SUPERUSER
-from tests.support.cases import cases
+from tests.support.cases import THOROUGH, cases
+from tests.support.processes import Apictl
 from tests.support.server import serving
 
 # Requests by the thousand, of which every line that they reach has tests of its own: only time is lost by measuring.
@@ -24,6 +25,8 @@ Case: TypeAlias = schemathesis.Case[Any]
 
 CONFIG: Final = {
     "seed": 1,
+    # Every way to break every field, one by one, takes most of the time: that is for CI.
+    "phases": {"coverage": {"enabled": THOROUGH}},
     "request-timeout": 60,
     "checks": {
         # No schema says what a good password is, or which cursor was given out: what is valid may yet be refused.
@@ -79,11 +82,13 @@ class World:
 
 
 @pytest.fixture
-def address(environment: dict[str, str], superuser: User, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def address(
+    apictl: Apictl, environment: dict[str, str], superuser: User, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
     """The address of the real server."""
     # Schemathesis asks through the machine's proxy, if it has one.
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with serving("serve", environment=environment) as server:
+    with serving("serve", environment=environment, start=apictl.start) as server:
         assert server.get("/health/ready")[0] == 200
         yield server.url
 

@@ -10,6 +10,7 @@ import pytest
 from api.users.models import User
 from tests.conftest import PASSWORD
 from tests.support.browser import CHROMIUM, Page, browsing
+from tests.support.processes import Apictl
 from tests.support.server import serving
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: the docs page is not looked at")
@@ -18,9 +19,9 @@ OPERATION = "#operations-users-show_me"
 
 
 @pytest.fixture
-def address(environment: dict[str, str]) -> Iterator[str]:
+def address(apictl: Apictl, environment: dict[str, str]) -> Iterator[str]:
     """The address of the real server."""
-    with serving("serve", environment=environment) as server:
+    with serving("serve", environment=environment, start=apictl.start) as server:
         assert server.get("/health/ready")[0] == 200
         yield server.url
 

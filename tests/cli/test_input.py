@@ -7,21 +7,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import asyncpg
 import pytest
 
 from tests.conftest import PASSWORD
-from tests.support.doors import APICTL, Apictl, measured, run
+from tests.support.processes import APICTL, Apictl, run, unmeasured
 from tests.support.terminal import terminal
 
 CREATE = ("create-user", "ada@example.com")
-
-
-@pytest.fixture
-def environment(environment: dict[str, str]) -> dict[str, str]:
-    """The commands here ask on a terminal, and are struck by signals: what no other test does."""
-    return environment | measured()
 
 
 @pytest.mark.parametrize("line", [CREATE, ("set-password", "ada@example.com")])
@@ -119,36 +114,36 @@ async def test_a_generated_password_is_shown_once_and_logs_in(
     assert "generated_password" not in again.json()
 
 
-def test_a_prompt_asks_twice_and_shows_nothing(environment: dict[str, str]) -> None:
-    with terminal(*CREATE, environment=environment) as seen:
+def test_a_prompt_asks_twice_and_shows_nothing(apictl: Apictl, environment: dict[str, str]) -> None:
+    with terminal(*CREATE, environment=environment, start=apictl.start) as seen:
         seen.wait_for("or more\\): ")
         seen.type(PASSWORD + "\n")
         seen.wait_for("again: ")
         seen.type(PASSWORD + "\n")
         assert seen.end() == 0
         assert PASSWORD not in seen.screen
-    with terminal("set-password", "ada@example.com", environment=environment) as seen:
+    with terminal("set-password", "ada@example.com", environment=environment, start=apictl.start) as seen:
         seen.wait_for("or more\\): ")
         seen.type(PASSWORD + "\n")
         seen.wait_for("again: ")
         seen.type("something else\n")
         assert seen.end() == 8
-    with terminal(*CREATE, "--no-input", environment=environment) as seen:
+    with terminal(*CREATE, "--no-input", environment=environment, start=apictl.start) as seen:
         assert seen.end() == 2
 
 
-def test_the_end_of_input_at_a_prompt_changes_nothing(environment: dict[str, str]) -> None:
-    with terminal(*CREATE, environment=environment) as seen:
+def test_the_end_of_input_at_a_prompt_changes_nothing(apictl: Apictl, environment: dict[str, str]) -> None:
+    with terminal(*CREATE, environment=environment, start=apictl.start) as seen:
         seen.wait_for("or more\\): ")
         seen.type("\x04")
         assert seen.end() == 8
 
 
 async def test_a_person_who_thinks_holds_nothing_in_the_database(
-    environment: dict[str, str], database: asyncpg.Connection
+    apictl: Apictl, environment: dict[str, str], database: asyncpg.Connection
 ) -> None:
-    subprocess.run([APICTL, *CREATE, "--no-password"], env=environment, check=True, stdout=subprocess.DEVNULL)  # noqa: ASYNC221
-    with terminal("delete-user", "ada@example.com", environment=environment) as seen:
+    await apictl(*CREATE, "--no-password", environment=environment)
+    with terminal("delete-user", "ada@example.com", environment=environment, start=apictl.start) as seen:
         seen.wait_for("to go on: ")
         idle = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"
         assert await database.fetchval(idle) == 0
@@ -156,19 +151,19 @@ async def test_a_person_who_thinks_holds_nothing_in_the_database(
         assert seen.end() == 0
 
 
-def test_deleting_asks_for_the_name(environment: dict[str, str]) -> None:
-    subprocess.run([APICTL, *CREATE, "--no-password"], env=environment, check=True, stdout=subprocess.DEVNULL)
-    with terminal("delete-user", "ada@example.com", environment=environment) as seen:
+async def test_deleting_asks_for_the_name(apictl: Apictl, environment: dict[str, str]) -> None:
+    await apictl(*CREATE, "--no-password", environment=environment)
+    with terminal("delete-user", "ada@example.com", environment=environment, start=apictl.start) as seen:
         seen.wait_for("to go on: ")
         assert "postgresql://" in seen.screen
         assert os.environ.get("PGPASSWORD", "\0") not in seen.screen
         seen.type("yes\n")
         assert seen.end() == 8
-    with terminal("delete-user", "ada@example.com", environment=environment) as seen:
+    with terminal("delete-user", "ada@example.com", environment=environment, start=apictl.start) as seen:
         seen.wait_for("to go on: ")
         seen.type("ada@example.com\n")
         assert seen.end() == 0
-    assert subprocess.run([APICTL, "show-user", "ada@example.com"], env=environment, check=False).returncode == 3
+    assert (await apictl("show-user", "ada@example.com", environment=environment)).code == 3
 
 
 async def test_deleting_without_a_terminal_needs_yes(
@@ -181,28 +176,28 @@ async def test_deleting_without_a_terminal_needs_yes(
     assert await database.fetchval("SELECT count(*) FROM users") == 1
 
 
-def test_ctrl_c_at_a_prompt_is_130_at_once(environment: dict[str, str]) -> None:
+async def test_ctrl_c_at_a_prompt_is_130_at_once(apictl: Apictl, environment: dict[str, str]) -> None:
     for arguments, prompt in ((CREATE, "or more\\): "), (("delete-user", "ada@example.com"), "to go on: ")):
-        with terminal(*arguments, environment=environment) as seen:
+        with terminal(*arguments, environment=environment, start=apictl.start) as seen:
             seen.wait_for(prompt)
             began = time.monotonic()
             seen.type("\x03")
             assert seen.end() == 130
             assert time.monotonic() - began < 2
             assert "Traceback" not in seen.screen
-        subprocess.run([APICTL, *CREATE, "--no-password"], env=environment, check=False, capture_output=True)
+        await apictl(*CREATE, "--no-password", environment=environment)
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 async def test_a_signal_in_a_transaction_rolls_it_back(
-    environment: dict[str, str], database: asyncpg.Connection, sent: signal.Signals, code: int
+    apictl: Apictl, environment: dict[str, str], database: asyncpg.Connection, sent: signal.Signals, code: int
 ) -> None:
     """The command waits for a lock that we hold, inside its transaction."""
     await database.execute("BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('apictl:superusers', 0))")
-    subprocess.run([APICTL, *CREATE, "--no-password"], env=environment, check=True, stdout=subprocess.DEVNULL)  # noqa: ASYNC221
-    with subprocess.Popen(  # noqa: ASYNC220 - its end is waited for below
-        [APICTL, "deactivate-user", "ada@example.com"], env=environment, stderr=subprocess.PIPE, text=True
-    ) as process:
+    await apictl(*CREATE, "--no-password", environment=environment)
+    with TemporaryFile() as err, Path(os.devnull).open("r+b") as nothing:  # noqa: ASYNC230 - no file that blocks
+        files = (nothing.fileno(), nothing.fileno(), err.fileno())
+        process = apictl.start(["deactivate-user", "ada@example.com"], files, env=environment, cwd=None, terminal=False)
         # Not pg_stat_activity, which stands still inside our own transaction.
         waiting = (
             "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database "
@@ -212,9 +207,9 @@ async def test_a_signal_in_a_transaction_rolls_it_back(
         while not await database.fetchval(waiting):
             assert time.monotonic() < deadline
         process.send_signal(sent)
-        _, err = process.communicate(timeout=10)
-    assert process.returncode == code, err
-    assert "Traceback" not in err
+        assert process.wait(timeout=10) == code
+        err.seek(0)
+        assert b"Traceback" not in err.read()
     await database.execute("ROLLBACK")
     assert await database.fetchval("SELECT is_active FROM users") is True
 
@@ -239,10 +234,10 @@ run()
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 async def test_a_signal_between_a_statement_and_its_answer_is_still_a_signal(
-    environment: dict[str, str], database: asyncpg.Connection, sent: signal.Signals, code: int
+    apictl: Apictl, environment: dict[str, str], database: asyncpg.Connection, sent: signal.Signals, code: int
 ) -> None:
     """Raised there, it would be hidden by what the driver then says about the half-done statement."""
-    await run(*CREATE, "--no-password", environment=environment)
+    await apictl(*CREATE, "--no-password", environment=environment)
     ended = await run(
         "-c", STRUCK.format(signal=int(sent)), "deactivate-user", "ada@example.com",
         environment=environment, program=sys.executable,
@@ -252,11 +247,11 @@ async def test_a_signal_between_a_statement_and_its_answer_is_still_a_signal(
 
 
 async def test_no_secret_is_on_any_command_line_or_in_any_output(
-    environment: dict[str, str], database: asyncpg.Connection
+    apictl: Apictl, environment: dict[str, str], database: asyncpg.Connection
 ) -> None:
     """Sampled while the command runs: what `ps` would show."""
     canary = "c4nary four unrelated words"
-    more = environment | {"APICTL_SECRET_KEY": "f0e1d2c3b4a5968778695a4b3c2d1e0f" + "c4nary"}
+    more = unmeasured(environment) | {"APICTL_SECRET_KEY": "f0e1d2c3b4a5968778695a4b3c2d1e0f" + "c4nary"}
     with subprocess.Popen(  # noqa: ASYNC220 - its end is waited for below
         [APICTL, *CREATE, "--password-stdin", "-o", "json"],
         env=more, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

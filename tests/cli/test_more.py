@@ -9,7 +9,7 @@ from api.core.errors import BadRequest
 from cli.main import understood
 from cli.server import url
 from tests.conftest import SUPERUSER
-from tests.support.doors import Apictl
+from tests.support.processes import Apictl
 
 
 async def test_as_does_what_that_user_may(apictl: Apictl, environment: dict[str, str]) -> None:

@@ -3,14 +3,17 @@
 import csv
 import io
 import json
+import os
 import subprocess
+from pathlib import Path
+from tempfile import TemporaryFile
 
 import asyncpg
 import pytest
 import yaml
 
 from api import __version__
-from tests.support.doors import APICTL, Apictl, Finished, run
+from tests.support.processes import APICTL, Apictl, Finished, run, unmeasured
 from tests.support.terminal import terminal
 
 
@@ -146,26 +149,27 @@ async def test_no_command_is_help_and_a_failure(apictl: Apictl, environment: dic
     assert "Usage: apictl" in ended.out
 
 
-async def test_version(environment: dict[str, str]) -> None:
+async def test_version(apictl: Apictl, environment: dict[str, str]) -> None:
     for line in (["--version"], ["-V"]):
-        ended = await run(*line, environment=environment)
+        ended = await apictl(*line, environment=environment)
         assert (ended.code, ended.out, ended.err) == (0, f"apictl {__version__}\n", "")
 
 
-async def test_a_full_disk_is_one_line_and_exit_1(environment: dict[str, str], ada: str) -> None:
-    with open("/dev/full", "w") as full:  # noqa: ASYNC230, PTH123 - a device, not a file
-        ended = subprocess.run(  # noqa: ASYNC221 - one child, and nothing else to do meanwhile
-            [APICTL, "list-users"], env=environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False
-        )
-    assert ended.returncode == 1
-    assert ended.stderr.splitlines()[0] == "error: the output could not be written"
-    assert "Traceback" not in ended.stderr
+def test_a_full_disk_is_one_line_and_exit_1(apictl: Apictl, environment: dict[str, str], ada: str) -> None:
+    with Path(os.devnull).open("rb") as nothing, Path("/dev/full").open("wb") as full, TemporaryFile() as err:
+        files = (nothing.fileno(), full.fileno(), err.fileno())
+        process = apictl.start(["list-users"], files, env=environment, cwd=None, terminal=False)
+        assert process.wait() == 1
+        err.seek(0)
+        said = err.read().decode()
+    assert said.splitlines()[0] == "error: the output could not be written"
+    assert "Traceback" not in said
 
 
 def test_a_reader_that_leaves_ends_it_quietly(environment: dict[str, str], ada: str) -> None:
     ended = subprocess.run(
         ["bash", "-c", f"set -o pipefail; '{APICTL}' list-users -o yaml | true; echo ${{PIPESTATUS[0]}}"],
-        env=environment, capture_output=True, text=True, check=False,
+        env=unmeasured(environment), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ended.stdout.strip() in {"0", "141"}
     assert ended.stderr == ""

@@ -17,7 +17,7 @@ from api.config import Settings
 from cli.context import Call
 from cli.server import listen
 from tests.conftest import PASSWORD
-from tests.support.doors import APICTL, Apictl, bare_environment, measured
+from tests.support.processes import APICTL, Apictl, bare_environment, measured, unmeasured
 from tests.support.server import serving
 
 
@@ -140,8 +140,8 @@ def test_nothing_in_the_current_folder_is_run(environment: dict[str, str], tmp_p
 
 
 @pytest.mark.parametrize("presses", [1, 2, 3])
-def test_ctrl_c_again_and_again_ends_it_quietly(environment: dict[str, str], presses: int) -> None:
-    with serving("serve", environment=environment | measured()) as server:
+def test_ctrl_c_again_and_again_ends_it_quietly(apictl: Apictl, environment: dict[str, str], presses: int) -> None:
+    with serving("serve", environment=environment, start=apictl.start) as server:
         server.get("/health/ready")
         with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as half:
             # A request that never ends, for which the server waits, but not for ever.
@@ -205,8 +205,10 @@ async def test_in_the_wrong_folder_nothing_is_made(apictl: Apictl, tmp_path: Pat
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_serve_answers_until_it_is_told_to_stop(environment: dict[str, str], workers: str) -> None:
-    with serving("serve", "--workers", workers, environment=environment | measured()) as server:
+def test_serve_answers_until_it_is_told_to_stop(apictl: Apictl, environment: dict[str, str], workers: str) -> None:
+    # Workers are processes from nothing.
+    environment = environment if workers == "1" else unmeasured(environment)
+    with serving("serve", "--workers", workers, environment=environment, start=apictl.start) as server:
         assert server.get("/health/ready") == (200, '{"status":"ok"}')
         assert server.get("/v1/users")[0] == 401
         assert server.get("/docs")[0] == 200
@@ -217,9 +219,9 @@ def test_serve_answers_until_it_is_told_to_stop(environment: dict[str, str], wor
         server.get("/health/live")
 
 
-def test_a_large_body_costs_no_memory(environment: dict[str, str]) -> None:
+def test_a_large_body_costs_no_memory(apictl: Apictl, environment: dict[str, str]) -> None:
     """Row 31: 64 MiB, declared and not, through the real server."""
-    with serving("serve", environment=environment) as server:
+    with serving("serve", environment=environment, start=apictl.start) as server:
         server.get("/health/ready")
         before = resident(server.process.pid)
         port = int(server.url.rpartition(":")[2])
@@ -259,12 +261,12 @@ def test_answers_are_not_held_back(environment: dict[str, str]) -> None:
         assert listening.proto == socket.IPPROTO_TCP
 
 
-def test_quickstart_from_nothing_and_again(tmp_path: Path) -> None:
+def test_quickstart_from_nothing_and_again(apictl: Apictl, tmp_path: Path) -> None:
     """One command makes everything; the second time it makes nothing, and what was there is there."""
     folder = tmp_path / "a folder"
     folder.mkdir()
     environment = bare_environment()
-    with serving("quickstart", environment=environment | measured(), cwd=folder) as server:
+    with serving("quickstart", environment=environment | measured(), cwd=folder, start=apictl.start) as server:
         password = server.wait_for(r"password     (\S+)")[1]
         assert server.get("/health/ready")[0] == 200
         # Another terminal, while it runs.
@@ -279,7 +281,7 @@ def test_quickstart_from_nothing_and_again(tmp_path: Path) -> None:
     assert password.encode() not in everything
     key = (home / "secret_key").read_bytes()
 
-    with serving("quickstart", environment=environment, cwd=folder) as server:
+    with serving("quickstart", environment=environment, cwd=folder, start=apictl.start) as server:
         assert server.get("/health/ready")[0] == 200
         code, printed = server.end(signal.SIGINT)
     assert code == 130
@@ -294,12 +296,12 @@ def test_quickstart_from_nothing_and_again(tmp_path: Path) -> None:
     assert '"changed": true' in shown.stdout
 
 
-def test_dev_reloads(environment: dict[str, str], empty_url: str, tmp_path: Path) -> None:
+def test_dev_reloads(apictl: Apictl, environment: dict[str, str], empty_url: str, tmp_path: Path) -> None:
     """It migrates the database that it is given, and starts again when a file changes."""
     package = tmp_path / "watched.py"
     package.write_text("")
-    environment |= measured() | {"APICTL_DATABASE_URL": empty_url}
-    with serving("dev", environment=environment, cwd=tmp_path) as server:
+    environment["APICTL_DATABASE_URL"] = empty_url
+    with serving("dev", environment=environment, cwd=tmp_path, start=apictl.start) as server:
         assert server.get("/health/ready")[0] == 200
         package.write_text("changed = True\n")
         server.wait_for(r"watched\.py.*Reloading")
@@ -312,7 +314,7 @@ async def test_quickstart_takes_what_is_there(
     apictl: Apictl, environment: dict[str, str], database: asyncpg.Connection
 ) -> None:
     await apictl("create-user", "ada@example.com", "--superuser", "--no-password", environment=environment)
-    with serving("quickstart", environment=environment) as server:
+    with serving("quickstart", environment=environment, start=apictl.start) as server:
         assert await asyncio.to_thread(server.get, "/health/ready") == (200, '{"status":"ok"}')
         _, printed = await asyncio.to_thread(server.end)
     assert "superuser" not in printed

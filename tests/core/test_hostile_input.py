@@ -15,7 +15,7 @@ from api.core.passwords import Passwords
 from api.core.runtime import Runtime
 from tests.conftest import PASSWORD, SUPERUSER
 from tests.support.cases import cases
-from tests.support.doors import Apictl
+from tests.support.processes import Apictl
 
 TEXTS: Final = [
     "",
@@ -309,6 +309,7 @@ async def test_the_terminal_refuses_the_same_without_a_traceback(
     assert await database.fetchval("SELECT count(*) FROM users") == 0
 
 
+@pytest.mark.no_cover  # as above
 async def test_a_hundred_hostile_requests_at_once_leave_the_server_well(admin: httpx2.AsyncClient) -> None:
     answers = await asyncio.gather(
         *(admin.post("/v1/users", content=b'{"email":"\\ud800"}', headers={"Content-Type": "application/json"})

@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from tests.conftest import PASSWORD
-from tests.support.doors import Apictl
+from tests.support.processes import Apictl
 
 FAIL_AT_COMMIT = """
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$

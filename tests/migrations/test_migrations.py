@@ -9,7 +9,8 @@ import pytest
 
 from api.migrations.revisions import chain, head
 from tests.support import postgres
-from tests.support.doors import Apictl, Door, bare_environment
+from tests.support.doors import Door
+from tests.support.processes import Apictl, bare_environment
 
 
 async def test_both_doors_show_the_same(http_door: Door, cli_door: Door) -> None:

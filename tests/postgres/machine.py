@@ -157,12 +157,18 @@ def postmaster(home: Path) -> int:
     return int((layout(home).data / "postmaster.pid").read_text().splitlines()[0])
 
 
-def parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+def parent(pid: int) -> int | None:
+    """The process that started it; None when it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return None
 
 
 def keeper(home: Path) -> int:
-    return parent(postmaster(home))
+    above = parent(postmaster(home))
+    assert above is not None
+    return above
 
 
 def alive(pid: int) -> bool:

@@ -6,6 +6,8 @@ from typing import Final
 
 import pytest
 
+from tests.support.processes import bare_environment
+
 LIBRARIES: Final = {
     "alembic",
     "argon2",
@@ -35,8 +37,9 @@ run()
 def needless(*arguments: str, among: set[str]) -> list[str]:
     """Return which of these modules a command line imports."""
     ended = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *arguments], check=False, capture_output=True, text=True, timeout=60
-    )
+        [sys.executable, "-c", PROGRAM, *arguments],
+        env=bare_environment(), check=False, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
     names = ended.stderr.splitlines()[-1].split()
     assert "cli.main" in names, ended.stderr
     return sorted(among.intersection(names))

@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 from tests.project.code import ROOT
-from tests.support.doors import run
+from tests.support.processes import run
 
 TIMEOUT: Final = 60
 SCRIPT: Final = "import sys\nfrom {module} import {name}\nsys.exit({name}())\n"

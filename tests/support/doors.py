@@ -1,19 +1,13 @@
 """The two doors, behind one interface: what a scenario does through one, it does through the other."""
 
-import asyncio
 import json
-import os
-import socket
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any, Final, Protocol
 
 import httpx2
 
-APICTL: Final = Path(sys.executable).parent / "apictl"
+from tests.support.processes import Apictl
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,88 +20,6 @@ class Answer:
     @property
     def ok(self) -> bool:
         return self.code is None
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A process that ended."""
-
-    code: int
-    out: str
-    err: str
-
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-async def run(
-    *arguments: str,
-    environment: Mapping[str, str],
-    stdin: str | bytes | None = None,
-    cwd: Path | None = None,
-    program: Path | str = APICTL,
-) -> Finished:
-    """Run the installed command from nothing, with pipes, as a script does."""
-    process = await asyncio.create_subprocess_exec(
-        str(program),
-        *arguments,
-        env=dict(environment),
-        cwd=cwd,
-        stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate(stdin.encode() if isinstance(stdin, str) else stdin)
-    assert process.returncode is not None
-    return Finished(process.returncode, out.decode(), err.decode())
-
-
-class Apictl:
-    """Runs command lines as children of a process that has everything imported (see `warm`)."""
-
-    def __init__(self, address: str) -> None:
-        self._address = address
-
-    async def __call__(
-        self, *arguments: str, environment: Mapping[str, str], stdin: str | bytes | None = None
-    ) -> Finished:
-        sent = stdin.encode() if isinstance(stdin, str) else stdin or b""
-        return await asyncio.to_thread(self._run, arguments, environment, sent)
-
-    def _run(self, arguments: tuple[str, ...], environment: Mapping[str, str], sent: bytes) -> Finished:
-        with TemporaryFile() as given, TemporaryFile() as out, TemporaryFile() as err:
-            given.write(sent)
-            given.seek(0)
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-                connection.connect(self._address)
-                request = {
-                    "arguments": arguments,
-                    "environment": {**environment, **measured()},
-                    "folder": str(Path.cwd()),
-                }
-                descriptors = [given.fileno(), out.fileno(), err.fileno()]
-                socket.send_fds(connection, [json.dumps(request).encode()], descriptors)
-                answer = connection.makefile().read().split()
-            out.seek(0)
-            err.seek(0)
-            return Finished(int(answer[1]), out.read().decode(), err.read().decode())
-
-
-def bare_environment(**more: str) -> dict[str, str]:
-    """Return an environment with nothing of ours but what is given; coverage is not measured in it."""
-    ours = ("APICTL_", "COVERAGE_", "DATABASE_URL")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    # Where an embedded server of root's keeps what its account could not reach.
-    kept |= {name: os.environ[name] for name in ("APICTL_STATE_DIR",) if name in os.environ}
-    return {"TERM": "xterm-256color"} | kept | more
-
-
-def measured() -> dict[str, str]:
-    """Return what makes a process measure its coverage, if this run measures any.
-
-    It doubles what a command costs, so only those have it whose lines no other test reaches.
-    """
-    return {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
 
 
 class Door(Protocol):

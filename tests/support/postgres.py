@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 from pydantic import SecretStr
@@ -18,11 +18,20 @@ from api.core.runtime import Runtime
 from api.migrations.revisions import head
 from api.migrations.service import MigrationService
 from api.postgres.embedded import EmbeddedPostgres
+from api.users.schemas import UserCreate
+from api.users.service import UserService
 
 # A server that we did not embed. Never APICTL_DATABASE_URL: that one may hold somebody's data.
 SERVER_VARIABLE: Final = "APICTL_TEST_SERVER_URL"
-# Durability is PostgreSQL's to test; a template is copied faster as files than through the log.
-OPTIONS: Final = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "300"}
+# Durability is PostgreSQL's to test; a template is copied faster as files than through the log. And nobody but a
+# superuser may drop a database in which autovacuum is at work.
+OPTIONS: Final = {
+    "autovacuum": "off",
+    "fsync": "off",
+    "full_page_writes": "off",
+    "max_connections": "300",
+    "synchronous_commit": "off",
+}
 
 
 @contextmanager
@@ -65,16 +74,33 @@ async def migrate(url: str) -> None:
         await MigrationService(runtime.transaction, runtime.patient_engine, Actor.operator("tests")).upgrade()
 
 
-async def template(url: str, shared: Path) -> str:
-    """Return the name of the migrated database that every test's is a copy of."""
+async def template(url: str, shared: Path, *, superuser: tuple[UUID, str, str] | None = None) -> str:
+    """Return the name of the migrated database that every test's is a copy of.
+
+    Args:
+        url: The server.
+        shared: The folder that all processes of this run share.
+        superuser: Id, e-mail address and password hash of a superuser who is there already.
+    """
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))[:12]
-    name = f"apictl_test_{run}_{head()}"
+    name = f"apictl_test_{run}_{head()}" + ("_superuser" if superuser else "")
     with locked(shared / "template.lock"):
         async with connected(url) as connection:
             if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
                 await connection.execute(f'CREATE DATABASE "{name}"')
                 await migrate(named(url, name))
+                if superuser is not None:
+                    await add_superuser(named(url, name), *superuser)
     return name
+
+
+async def add_superuser(url: str, user_id: UUID, email: str, password_hash: str) -> None:
+    """Create the first superuser, as quickstart does, and give them this id and password."""
+    async with Runtime.open(Settings(database_url=SecretStr(url))) as runtime, runtime.transaction() as session:
+        users = UserService(session, Actor.operator("tests"), runtime.passwords)
+        created = await users.create_first_superuser(UserCreate(email=email))
+        assert created is not None
+        created.id, created.password_hash = user_id, password_hash
 
 
 @asynccontextmanager

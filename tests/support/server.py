@@ -1,5 +1,6 @@
 """The commands that serve, as processes of their own on a free port."""
 
+import os
 import re
 import signal
 import subprocess
@@ -11,13 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from tests.support.doors import APICTL
+from tests.support.processes import APICTL, Process, Start, from_nothing
 
 
 class Server:
     """A serving process: what it has printed, and where it listens."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, process: Process, log: Path) -> None:
         self.process = process
         self._log = log
         self.url = self.wait_for(r"http://127\.0\.0\.1:\d+")[0]
@@ -50,25 +51,28 @@ class Server:
 
 
 @contextmanager
-def serving(*arguments: str, environment: Mapping[str, str], cwd: Path | None = None) -> Iterator[Server]:
-    """Run a command that serves, from when it says where until the block ends."""
+def serving(
+    *arguments: str, environment: Mapping[str, str], cwd: Path | None = None, start: Start | None = None
+) -> Iterator[Server]:
+    """Run a command that serves, from when it says where until the block ends.
+
+    The installed one from nothing, or as `start` starts it.
+    """
     # A file, not a pipe: nobody reads it while the server is asked, and a full pipe would stop it.
-    with NamedTemporaryFile() as log:
-        process = subprocess.Popen(
-            [APICTL, *arguments, "--port", "0"],
-            env={**environment, "PYTHONUNBUFFERED": "1"},
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+    with NamedTemporaryFile() as log, Path(os.devnull).open("rb") as nothing:
+        line = [*arguments, "--port", "0"]
+        files = (nothing.fileno(), log.fileno(), log.fileno())
+        env = {**environment, "PYTHONUNBUFFERED": "1"}
+        if start is None:
+            process = from_nothing([str(APICTL), *line], files, env=env, cwd=cwd, terminal=False)
+        else:
+            process = start(line, files, env=env, cwd=cwd, terminal=False)
         try:
             yield Server(process, Path(log.name))
         finally:
-            if process.poll() is None:
-                process.terminate()
+            process.send_signal(signal.SIGTERM)
             try:
                 process.wait(timeout=20)
             except subprocess.TimeoutExpired:
-                process.kill()
+                process.send_signal(signal.SIGKILL)
                 process.wait()

@@ -1,25 +1,22 @@
 """A pseudo-terminal for the installed command, as a person has it."""
 
-import fcntl
 import os
 import pty
 import re
 import select
 import signal
-import subprocess
-import termios
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.doors import APICTL
+from tests.support.processes import APICTL, Process, Start, from_nothing
 
 
 class Terminal:
     """A running command, its screen so far, and its keyboard."""
 
-    def __init__(self, process: subprocess.Popen[bytes], master: int) -> None:
+    def __init__(self, process: Process, master: int) -> None:
         self.process = process
         self._master = master
         self.screen = ""
@@ -58,20 +55,20 @@ class Terminal:
 
 @contextmanager
 def terminal(
-    *arguments: str, environment: Mapping[str, str], cwd: Path | None = None, program: Path | str = APICTL
+    *arguments: str,
+    environment: Mapping[str, str],
+    cwd: Path | None = None,
+    program: Path | str = APICTL,
+    start: Start | None = None,
 ) -> Iterator[Terminal]:
-    """Run the installed command on a terminal of its own; it is ended at the end."""
+    """Run a command on a terminal of its own: the installed one from nothing, or as `start` starts it."""
     master, slave = pty.openpty()
-    process = subprocess.Popen(
-        [str(program), *arguments],
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        env={"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"} | dict(environment),
-        cwd=cwd,
-        start_new_session=True,
-        preexec_fn=own_terminal,  # noqa: PLW1509 - no other thread holds a lock that this needs
-    )
+    env = {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"} | dict(environment)
+    files = (slave, slave, slave)
+    if start is None:
+        process = from_nothing([str(program), *arguments], files, env=env, cwd=cwd, terminal=True)
+    else:
+        process = start([*arguments], files, env=env, cwd=cwd, terminal=True)
     os.close(slave)
     try:
         yield Terminal(process, master)
@@ -80,8 +77,3 @@ def terminal(
             process.send_signal(signal.SIGKILL)
         process.wait()
         os.close(master)
-
-
-def own_terminal() -> None:
-    """Make stdin the controlling terminal, so that Ctrl-C typed there is a signal."""
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)

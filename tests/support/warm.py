@@ -1,7 +1,8 @@
 """A process with everything imported, which forks a child for each command line: real processes, without the wait.
 
 Started as `python -m tests.support.warm SOCKET`. It listens on a Unix socket; a client sends a JSON line (arguments,
-environment, folder) with three file descriptors, and gets the child's pid and, later, its exit code.
+environment, folder, whether stdin is a terminal of its own) with three file descriptors, and gets the child's pid and,
+later, its exit code.
 
 It is not measured itself: coverage starts in each child, so that a child writes down its own lines and no more.
 """
@@ -23,6 +24,7 @@ from api import main as _application  # noqa: F401
 from api.migrations import service as _migrations  # noqa: F401
 from cli.commands import COMMANDS, load
 from cli.main import run
+from tests.support.processes import own_terminal
 
 
 def serve(address: str) -> None:
@@ -71,13 +73,15 @@ def become(request: dict[str, Any], descriptors: list[int]) -> None:
         os.dup2(descriptor, number)
         os.close(descriptor)
     os.setsid()
+    if request["terminal"]:
+        own_terminal()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
     sys.argv = [str(Path(sys.executable).parent / "apictl"), *request["arguments"]]
-    for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
-        setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+    for name, number, mode, buffering in (("stdin", 0, "r", -1), ("stdout", 1, "w", -1), ("stderr", 2, "w", 1)):
+        setattr(sys, name, os.fdopen(number, mode, buffering, encoding="utf-8", closefd=False))
     # By the environment that we have just taken over, as at any process's start.
     coverage.process_startup(force=True)
     try:

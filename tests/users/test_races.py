@@ -16,7 +16,7 @@ from api.users.models import User
 from api.users.schemas import UserCreate
 from api.users.service import UserService
 from tests.conftest import PASSWORD, SUPERUSER
-from tests.support.doors import Apictl
+from tests.support.processes import Apictl
 
 
 async def test_twenty_creates_of_one_address_leave_one_row(
