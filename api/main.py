@@ -20,6 +20,7 @@ from api.core.errors import BadSettings
 from api.core.runtime import Runtime
 from api.health.router import router as health
 from api.migrations.router import router as migrations
+from api.roles.router import router as roles
 from api.tokens.keys import Keys
 from api.tokens.router import router as tokens
 from api.users.router import router as users
@@ -28,6 +29,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     health,
     tokens,
     users,
+    roles,
     migrations,
 )
 
@@ -35,6 +37,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
 TAGS: Final = (
     {"name": "users", "description": "People and machines with an account; your own is `/v1/users/me`."},
     {"name": "tokens", "description": "Logging in, and the sessions that every access and refresh token hangs on."},
+    {"name": "roles", "description": "Named sets of scopes, who has them, and what they decide."},
     {"name": "migrations", "description": "The version of the database's schema."},
     {"name": "health", "description": "For load balancers and those who watch."},
 )

@@ -2,9 +2,10 @@
 
 from api.audit import models as audit
 from api.database import Base
+from api.roles import models as roles
 from api.tokens import models as tokens
 from api.users import models as users
 
-__all__ = ["audit", "metadata", "tokens", "users"]
+__all__ = ["audit", "metadata", "roles", "tokens", "users"]
 
 metadata = Base.metadata

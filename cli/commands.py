@@ -23,6 +23,14 @@ COMMANDS: Final[dict[str, Entry]] = {
     "promote-user": Entry("cli.users", "Users", "Make a user a superuser, who may do everything."),
     "demote-user": Entry("cli.users", "Users", "Take a superuser's powers, in live sessions too."),
     "delete-user": Entry("cli.users", "Users", "Delete a user and their sessions."),
+    "create-role": Entry("cli.roles", "Roles", "Create a role: a named set of scopes."),
+    "show-role": Entry("cli.roles", "Roles", "Show a role."),
+    "list-roles": Entry("cli.roles", "Roles", "List roles, in the order of their names."),
+    "update-role": Entry("cli.roles", "Roles", "Change a role's scopes or description; at once, for all who have it."),
+    "delete-role": Entry("cli.roles", "Roles", "Delete a role that nobody has."),
+    "grant-role": Entry("cli.roles", "Roles", "Give a user a role; it takes effect at once."),
+    "revoke-role": Entry("cli.roles", "Roles", "Take a role from a user; it takes effect at once."),
+    "explain": Entry("cli.roles", "Roles", "Tell whether a user may do something, and the rule that decides."),
     "create-token": Entry(
         "cli.tokens", "Tokens", "Issue an access and a refresh token for a user, without their password."
     ),

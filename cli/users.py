@@ -111,6 +111,7 @@ async def list_users(
     *,
     active: Annotated[bool | None, typer.Option("--active/--inactive", help="Only these.")] = None,
     superusers: Annotated[bool | None, typer.Option("--superusers/--no-superusers", help="Only these.")] = None,
+    role: Annotated[str | None, typer.Option("--role", help="Only users who have this role.")] = None,
     sort: Annotated[Sort, typer.Option("--sort", help="Order; a minus sign reverses it.")] = Sort.CREATED_AT,
     limit: Annotated[int, typer.Option("--limit", help="Users a page, 1 to 200.")] = 50,
     cursor: Annotated[str | None, typer.Option("--cursor", help="Where the page before ended.")] = None,
@@ -123,7 +124,13 @@ async def list_users(
     from api.users.schemas import UserQuery
 
     query = UserQuery(
-        q=q, is_active=active, is_superuser=superusers, sort=sort.value, limit=200 if every else limit, cursor=cursor
+        q=q,
+        is_active=active,
+        is_superuser=superusers,
+        role=role,
+        sort=sort.value,
+        limit=200 if every else limit,
+        cursor=cursor,
     )
     users, following = await call.pages(service(call).list_users, query, every=every)
     return Listing([body(user) for user in users], following, COLUMNS, TABLE)

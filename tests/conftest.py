@@ -196,19 +196,19 @@ async def log_in(client: httpx2.AsyncClient, email: str, password: str = PASSWOR
     return tokens
 
 
-async def signed_in(app: FastAPI, user_id: UUID) -> str:
-    """Return an access token of a new session, without the hash that logging in would cost."""
+async def signed_in(app: FastAPI, user_id: UUID) -> tuple[str, UUID]:
+    """Return an access token of a new session, and the session's id, without the hash that logging in would cost."""
     async with app.state.runtime.transaction() as session:
         row = await tokens.add(session, user_id=user_id, ttl=3600)
     token: str = app.state.keys.sign(user_id=user_id, session_id=row.id, ttl=900)
-    return token
+    return token, row.id
 
 
 @pytest.fixture
 async def admin(app: FastAPI, superuser: User) -> AsyncIterator[httpx2.AsyncClient]:
     """A client with a superuser's access token."""
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
-    headers = {"Authorization": f"Bearer {await signed_in(app, superuser.id)}"}
+    headers = {"Authorization": f"Bearer {(await signed_in(app, superuser.id))[0]}"}
     async with httpx2.AsyncClient(transport=transport, base_url="http://testserver", headers=headers) as opened:
         yield opened
 
@@ -216,7 +216,7 @@ async def admin(app: FastAPI, superuser: User) -> AsyncIterator[httpx2.AsyncClie
 @pytest.fixture
 async def http_door(app: FastAPI, client: httpx2.AsyncClient, superuser: User) -> HttpDoor:
     """The HTTP door, opened by a superuser."""
-    return HttpDoor(client, await signed_in(app, superuser.id))
+    return HttpDoor(client, (await signed_in(app, superuser.id))[0])
 
 
 @pytest.fixture(scope="session")

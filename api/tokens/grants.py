@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.audit import crud as audit
 from api.config import Settings
-from api.core.actor import ALL_SCOPES, Actor, scopes_of
+from api.core.actor import ALL_SCOPES, Actor, Powers, Scope
 from api.core.errors import ApictlError, Kind
 from api.core.passwords import Passwords
 from api.core.runtime import Transaction
@@ -21,7 +21,7 @@ from api.tokens.schemas import TokenIssued
 from api.tokens.secret import RefreshToken
 from api.tokens.service import issue
 from api.users import crud as users
-from api.users.models import User
+from api.users.records import powers_of
 from api.users.schemas import canonical_email
 
 
@@ -97,23 +97,24 @@ class Grants:
         verified = await self._passwords.verify(password, stored)
         if user is None or stored is None or not verified.ok:
             raise InvalidGrant
-        scopes = requested_scopes(scope, user)
         async with self._transaction() as session:
             # Fails if the user was deactivated, or the password changed, while it was being verified.
             current = await users.record_login(session, user.id, verified_hash=stored, rehash=verified.rehash)
             if current is None:
                 raise InvalidGrant
+            powers = await powers_of(session, current)
+            asked = requested_scopes(scope, powers)
             row = await crud.add(
                 session,
                 user_id=user.id,
                 ttl=self._settings.session_ttl,
-                scopes=None if scopes is None else sorted(scopes),
+                scopes=None if asked is None else sorted(asked),
                 user_agent=client.user_agent,
                 address=client.address,
             )
             actor = Actor(
                 name=user.email,
-                scopes=scopes_of(is_superuser=current.is_superuser, granted=None),
+                scopes=powers.scopes,
                 door="http",
                 user_id=user.id,
                 request_id=client.request_id,
@@ -126,7 +127,7 @@ class Grants:
                 target_id=row.id,
                 detail={"user": user.email},
             )
-        return issue(row, current, self._keys, self._settings)
+        return issue(row, powers.scopes if asked is None else asked, self._keys, self._settings)
 
     async def by_refresh_token(self, text: str, *, scope: str | None, client: Client) -> TokenIssued:
         """Rotate a refresh token.
@@ -144,15 +145,16 @@ class Grants:
         async with self._transaction() as session:
             rotation = await self._rotation(session, token, client)
             found = None if rotation is None else await crud.owned(session, token.session_id)
-            narrowed = None
             if found is not None:
+                powers = await powers_of(session, found.user, granted=found.session.scopes)
                 # In here: a scope that cannot be granted takes the rotation back, and the token can be used again.
-                narrowed = requested_scopes(scope, found.user, granted=found.session.scopes)
+                narrowed = requested_scopes(scope, powers)
         # Only out here, when what a replay ended is committed.
         if found is None or rotation is None:
             raise InvalidGrant
         found.session.rotation = rotation
-        return issue(found.session, found.user, self._keys, self._settings, narrowed=narrowed)
+        scopes = powers.scopes if narrowed is None else narrowed
+        return issue(found.session, scopes, self._keys, self._settings, narrowed=narrowed)
 
     async def _rotation(self, session: AsyncSession, token: RefreshToken, client: Client) -> int | None:
         """Return the number of the token's successor, or None if it has none."""
@@ -187,7 +189,7 @@ class Grants:
             row = await crud.identity(session, claims.session_id, claims.user_id)
         if row is None:
             raise InvalidToken
-        scopes = scopes_of(is_superuser=row.is_superuser, granted=row.scopes)
+        scopes = Powers(is_superuser=row.is_superuser, roles=row.roles, granted=row.scopes).scopes
         return Actor(
             name=row.email,
             scopes=scopes if claims.scope is None else scopes & claims.scope,
@@ -207,7 +209,7 @@ def email_or_nobody(username: str) -> str:
         return ""
 
 
-def requested_scopes(scope: str | None, user: User, *, granted: list[str] | None = None) -> frozenset[str] | None:
+def requested_scopes(scope: str | None, powers: Powers) -> frozenset[Scope] | None:
     """Return those of the scopes asked for that can be granted; None if none was asked for.
 
     Raises:
@@ -215,7 +217,7 @@ def requested_scopes(scope: str | None, user: User, *, granted: list[str] | None
     """
     if not scope:
         return None
-    wanted = frozenset(scope.split()) & scopes_of(is_superuser=user.is_superuser, granted=granted)
+    wanted = powers.scopes.intersection(scope.split())
     if not wanted:
         raise InvalidScope(hint=f"the scopes are: {' '.join(sorted(ALL_SCOPES))}")
-    return frozenset(str(name) for name in wanted)
+    return wanted

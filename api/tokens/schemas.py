@@ -6,9 +6,9 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from api.core.actor import Scope
 from api.core.pagination import Limit, Page
 from api.core.text import Line, Name
+from api.roles.schemas import Scopes
 from api.users.schemas import Body, UserRef
 
 FormField = Annotated[str | None, StringConstraints(max_length=8192)]
@@ -31,14 +31,8 @@ class TokenCreate(Body):
 
     user: UserRef
     label: Annotated[Name, Field(description="What it is for.", examples=["nightly export"])] = ""
-    # A list of text, not of Scope: a strict body would refuse "users:read" as not yet being one.
     scopes: Annotated[
-        list[Annotated[str, StringConstraints(max_length=64)]] | None,
-        Field(
-            max_length=len(Scope),
-            description="What the tokens may do; left out: whatever their owner may.",
-            examples=[["users:read"]],
-        ),
+        Scopes | None, Field(description="What the tokens may do; left out: whatever their owner may.")
     ] = None
     expires_in: Annotated[
         int | None,

@@ -7,8 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.audit import crud as audit
 from api.config import Settings
-from api.core.actor import ALL_SCOPES, Actor, Scope, scopes_of
-from api.core.errors import ApictlError, FieldError, InvalidInput, Kind
+from api.core.actor import Actor, Powers, Scope
+from api.core.errors import ApictlError, Kind
 from api.core.pagination import Cursor
 from api.tokens import crud
 from api.tokens.crud import Owned
@@ -16,8 +16,7 @@ from api.tokens.keys import Keys
 from api.tokens.models import Session
 from api.tokens.schemas import TokenCreate, TokenIssued, TokenQuery, TokenRead
 from api.tokens.secret import RefreshToken
-from api.users.models import User
-from api.users.records import UserRecords
+from api.users.records import UserRecords, powers_of
 
 
 class SessionNotFound(ApictlError):
@@ -66,13 +65,14 @@ class TokenService:
         # Locked: a deactivation or a new password at the same moment ends this session too, or comes first.
         user = await self._users.lock(new.user)
         # Whoever holds an account's token is that account.
-        self._users.require_power_over(user)
+        await self._users.require_power_over(user)
         if not user.is_active:
             raise UserInactive(
                 f"{user.email} is deactivated", hint=f"activate them first: apictl activate-user {user.email}"
             )
+        powers = await powers_of(self._session, user, granted=new.scopes)
         if new.scopes is not None:
-            require_scopes_of(user, new.scopes)
+            require_held(new.scopes, powers, owner=user.email)
         row = await crud.add(
             self._session,
             user_id=user.id,
@@ -81,7 +81,7 @@ class TokenService:
             scopes=new.scopes,
         )
         await self._audit("session.create", row, user=user.email, scopes=new.scopes)
-        return issue(row, user, keys, self._settings)
+        return issue(row, powers.scopes, keys, self._settings)
 
     async def list_tokens(self, query: TokenQuery) -> tuple[list[TokenRead], str | None]:
         """Return a page of sessions, the newest first; without `tokens:read`, only the actor's own.
@@ -121,7 +121,7 @@ class TokenService:
         if found is None or not (own or self._actor.may(Scope.TOKENS_WRITE)):
             raise SessionNotFound(f"There is no session {session_id}")
         if not own:
-            self._users.require_power_over(found.user)
+            await self._users.require_power_over(found.user)
         ended = await crud.revoke(self._session, session_id, because="revoked")
         if ended is None:
             return read(found), False
@@ -133,32 +133,25 @@ class TokenService:
         await audit.add(self._session, self._actor, action=action, target="session", target_id=row.id, detail=detail)
 
 
-def require_scopes_of(user: User, scopes: list[str]) -> None:
-    """Let scopes pass that exist and that their owner holds.
+def require_held(wanted: list[str], powers: Powers, *, owner: str) -> None:
+    """Let scopes pass that the owner of a credential holds.
 
     Raises:
-        InvalidInput: One of them does not exist.
         ScopeExceedsOwner: The owner does not hold one.
     """
-    unknown = sorted(set(scopes) - ALL_SCOPES)
-    if unknown:
-        problem = f"there is no scope {', '.join(unknown)}; there are {', '.join(sorted(ALL_SCOPES))}"
-        raise InvalidInput(f"Some of the input was refused: {problem}", errors=[FieldError("scopes", problem)])
-    beyond = sorted(set(scopes) - scopes_of(is_superuser=user.is_superuser, granted=None))
+    beyond = sorted(set(wanted) - powers.scopes)
     if beyond:
-        raise ScopeExceedsOwner(f"{user.email} does not hold {', '.join(beyond)}")
+        raise ScopeExceedsOwner(f"{owner} does not hold {', '.join(beyond)}")
 
 
 def issue(
-    row: Session, user: User, keys: Keys, settings: Settings, *, narrowed: frozenset[str] | None = None
+    row: Session, scopes: frozenset[Scope], keys: Keys, settings: Settings, *, narrowed: frozenset[Scope] | None = None
 ) -> TokenIssued:
-    """Return the pair of tokens for a session as it stands."""
-    granted = row.scopes if narrowed is None else sorted(narrowed)
-    scopes = scopes_of(is_superuser=user.is_superuser, granted=granted)
+    """Return the pair of tokens for a session as it stands, and what they may do now."""
     remaining = int((row.expires_at - datetime.now(UTC)).total_seconds())
     ttl = max(1, min(settings.access_token_ttl, remaining))
     return TokenIssued(
-        access_token=keys.sign(user_id=user.id, session_id=row.id, ttl=ttl, scope=narrowed),
+        access_token=keys.sign(user_id=row.user_id, session_id=row.id, ttl=ttl, scope=narrowed),
         expires_in=ttl,
         refresh_token=RefreshToken(row.id, row.rotation).encode(keys.refresh),
         scope=" ".join(sorted(scopes)) or None,

@@ -36,6 +36,8 @@ async def page(session: AsyncSession, query: UserQuery, after: Cursor | None) ->
         statement = statement.where(User.is_active.is_(query.is_active))
     if query.is_superuser is not None:
         statement = statement.where(User.is_superuser.is_(query.is_superuser))
+    if query.role is not None:
+        statement = statement.where(User.roles.contains([query.role]))
     if query.q:
         statement = statement.where(SEARCH_WORDS.op("@@")(func.to_tsquery("simple", prefix_query(query.q))))
     column = getattr(User, query.sort.lstrip("-"))

@@ -4,6 +4,7 @@ from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Index, Text, func, literal_column, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from api.core.ids import uuid7
@@ -24,6 +25,7 @@ class User(Base):
         Index("ix_users_created_at_id", "created_at", "id"),
         Index("ix_users_updated_at_id", "updated_at", "id"),
         Index("ix_users_superusers", "id", postgresql_where=text("is_superuser AND is_active")),
+        Index("ix_users_roles", "roles", postgresql_using="gin"),
         Index("ix_users_search", SEARCH_WORDS, postgresql_using="gin"),
     )
 
@@ -34,6 +36,8 @@ class User(Base):
     password_hash: Mapped[str | None]
     is_active: Mapped[bool] = mapped_column(server_default=text("true"))
     is_superuser: Mapped[bool] = mapped_column(server_default=text("false"))
+    # Names of roles. Not a table of its own: whoever reads a user reads their roles, and the version covers them.
+    roles: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
     email_verified_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -1,14 +1,16 @@
 """One user's row: found, locked, changed, and every change written down. The steps that the rules are made of."""
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.audit import crud as audit
-from api.core.actor import Actor, Scope, scopes_of
+from api.core.actor import Actor, Powers, Scope
 from api.core.errors import ApictlError, Kind, MissingScope, StaleVersion
+from api.roles import crud as roles
 from api.tokens import crud as tokens
 from api.tokens.keys import InvalidToken
 from api.users import crud
@@ -107,16 +109,18 @@ class UserRecords:
         row = await tokens.identity(self._session, self._actor.session_id, self._actor.user_id)
         if row is None:
             raise InvalidToken
-        if not scopes_of(is_superuser=row.is_superuser, granted=row.scopes) >= self._actor.scopes:
+        powers = Powers(is_superuser=row.is_superuser, roles=row.roles, granted=row.scopes)
+        if not powers.scopes >= self._actor.scopes:
             raise MissingScope("Your powers were taken meanwhile")
 
-    def require_power_over(self, user: User) -> None:
-        """Refuse to let a lesser actor take over an account.
+    async def require_power_over(self, user: User) -> None:
+        """Refuse to let a lesser actor take over an account, active or not.
 
         Raises:
             MissingScope: The account can do something that the actor cannot.
         """
-        self._actor.require_power_over(scopes_of(is_superuser=user.is_superuser, granted=None))
+        powers = await powers_of(self._session, user)
+        self._actor.require_power_over(replace(powers, is_active=True).scopes)
 
     async def keep_a_superuser(self, user: User) -> None:
         """Refuse what would take the last active superuser away; the caller has locked the superusers.
@@ -144,3 +148,9 @@ class UserRecords:
     async def audit(self, action: str, user: User, **detail: Any) -> None:
         """Write down what the actor did to a user."""
         await audit.add(self._session, self._actor, action=action, target="user", target_id=user.id, detail=detail)
+
+
+async def powers_of(session: AsyncSession, user: User, *, granted: Collection[str] | None = None) -> Powers:
+    """Return what a user holds, and what of it a credential may use that was made for some scopes."""
+    held = await roles.scopes_by_role(session, user.roles) if user.roles else {}
+    return Powers(is_superuser=user.is_superuser, roles=held, granted=granted, is_active=user.is_active)

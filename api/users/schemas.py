@@ -53,6 +53,7 @@ UserRef = Annotated[
     StringConstraints(min_length=1, max_length=320),
     Field(description="A user's id or e-mail address.", examples=["ada@example.com"]),
 ]
+RoleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 IfExists = Literal["fail", "skip", "update"]
 Sort = Literal["created_at", "-created_at", "updated_at", "-updated_at", "email", "-email"]
 
@@ -107,6 +108,7 @@ class UserRead(BaseModel):
     full_name: str
     is_active: bool
     is_superuser: bool
+    roles: list[str]
     email_verified_at: datetime | None
     created_at: datetime
     updated_at: datetime
@@ -131,6 +133,7 @@ class UserQuery(BaseModel):
     ] = None
     is_active: Annotated[bool | None, Field(description="Only active, or only inactive, users.")] = None
     is_superuser: Annotated[bool | None, Field(description="Only superusers, or only others.")] = None
+    role: Annotated[RoleName | None, Field(description="Only users who have this role.")] = None
     sort: Annotated[Sort, Field(description="Order; a minus sign reverses it.")] = "created_at"
     limit: Annotated[Limit, Field(description="Users a page.")] = 50
     cursor: Annotated[Line | None, Field(max_length=1000, description="`next_cursor` of the page before.")] = None

@@ -6,14 +6,14 @@ from typing import Any
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.core.actor import ALL_SCOPES, Actor, Scope, scopes_of
+from api.core.actor import ALL_SCOPES, Actor, Scope
 from api.core.errors import ApictlError, Kind, NotAuthenticated
 from api.core.pagination import Cursor
 from api.core.passwords import Passwords
 from api.tokens import crud as tokens
 from api.users import crud
 from api.users.models import User
-from api.users.records import Outcome, UserNotFound, UserRecords
+from api.users.records import Outcome, UserNotFound, UserRecords, powers_of
 from api.users.schemas import IfExists, UserCreate, UserQuery, UserUpdate
 
 
@@ -84,7 +84,7 @@ class UserService:
         named = "full_name" in new.model_fields_set and existing.full_name != new.full_name
         if if_exists == "skip" or not named:
             return Outcome(existing, changed=False)
-        self._records.require_power_over(existing)
+        await self._records.require_power_over(existing)
         return await self._records.change("user.update", existing, full_name=new.full_name)
 
     async def create_first_superuser(self, new: UserCreate) -> User | None:
@@ -111,7 +111,7 @@ class UserService:
         user = await self.get_user(ref)
         if not user.is_active:
             raise NotAuthenticated(f"{user.email} is deactivated and may do nothing")
-        scopes = scopes_of(is_superuser=user.is_superuser, granted=None)
+        scopes = (await powers_of(self._session, user)).scopes
         return replace(self._actor, name=f"{self._actor.name} as {user.email}", scopes=scopes, user_id=user.id)
 
     async def get_user(self, ref: str) -> User:
@@ -146,7 +146,7 @@ class UserService:
         """
         self._actor.require(Scope.USERS_WRITE)
         user = await self._records.lock(ref, if_version=if_version)
-        self._records.require_power_over(user)
+        await self._records.require_power_over(user)
         values: dict[str, Any] = {
             name: value
             for name, value in changes.model_dump(exclude_unset=True, exclude_none=True).items()
@@ -184,11 +184,11 @@ class UserService:
         found = await self._records.find(ref)
         if found is None:
             raise UserNotFound(f"There is no user {ref}")
-        self._records.require_power_over(found)
+        await self._records.require_power_over(found)
         hashed = await self._hash(password, found)
         await self._records.require_still()
         user = await self._records.lock(str(found.id), if_version=if_version)
-        self._records.require_power_over(user)
+        await self._records.require_power_over(user)
         await tokens.revoke_all(self._session, user.id, because="password changed")
         return await self._records.change("user.set_password", user, password_hash=hashed)
 
@@ -216,7 +216,7 @@ class UserService:
         """Let a user log in again; sessions that ended stay ended."""
         self._actor.require(Scope.USERS_WRITE)
         user = await self._records.lock(ref, if_version=if_version)
-        self._records.require_power_over(user)
+        await self._records.require_power_over(user)
         return await self._records.change("user.activate", user, **({} if user.is_active else {"is_active": True}))
 
     async def deactivate_user(self, ref: str, *, if_version: int | None = None) -> Outcome:
@@ -227,7 +227,7 @@ class UserService:
         """
         self._actor.require(Scope.USERS_WRITE)
         user = await self._records.lock(ref, if_version=if_version, guard_superusers=True)
-        self._records.require_power_over(user)
+        await self._records.require_power_over(user)
         if not user.is_active:
             return Outcome(user, changed=False)
         await self._records.keep_a_superuser(user)
@@ -267,7 +267,7 @@ class UserService:
         """
         self._actor.require(Scope.USERS_DELETE)
         user = await self._records.lock(ref, if_version=if_version, guard_superusers=True)
-        self._records.require_power_over(user)
+        await self._records.require_power_over(user)
         await self._records.keep_a_superuser(user)
         await crud.remove(self._session, user.id)
         await self._records.audit("user.delete", user, email=user.email)

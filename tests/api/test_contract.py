@@ -38,6 +38,7 @@ CONFIG: Final = {
 PASSWORDS: Final = [PASSWORD, "turnip lantern quarrel 88"]
 SPARE: Final = "ada@example.com"
 SPARE_SUPERUSER: Final = "grace@example.com"
+SPARE_ROLE: Final = "support"
 
 
 class World:
@@ -51,10 +52,16 @@ class World:
         self.restore()
         self.answered: set[str] = set()
         self.known: dict[str, dict[str, list[Any]]] = {
-            "path_parameters": {"user": [SPARE, SPARE_SUPERUSER], "token_id": [self.new_session(SPARE)["session_id"]]},
+            "path_parameters": {
+                "user": [SPARE, SPARE_SUPERUSER],
+                "role": [SPARE_ROLE],
+                "token_id": [self.new_session(SPARE)["session_id"]],
+            },
+            "query": {"user": [SPARE], "can": ["users:read"]},
             "headers": {"if-match": ['"1"', "*"]},
             "body": {
                 "user": [SPARE],
+                "name": ["a-new-role"],
                 "email": [SPARE],
                 "username": [SUPERUSER],
                 **dict.fromkeys(("password", "current_password", "new_password"), PASSWORDS),
@@ -65,11 +72,15 @@ class World:
         }
 
     def restore(self) -> None:
-        """Bring back whoever was deleted, demoted or deactivated."""
+        """Bring back whoever was deleted, demoted or deactivated, and take away what was granted."""
         for email in (SPARE, SPARE_SUPERUSER):
             self._ask("POST", "/v1/users?if_exists=skip", {"email": email})
             self._ask("POST", f"/v1/users/{email}/activate")
         self._ask("POST", f"/v1/users/{SPARE_SUPERUSER}/promote")
+        if self._client.get(f"/v1/roles/{SPARE_ROLE}", headers=self.asking).status_code == 404:
+            self._ask("POST", "/v1/roles", {"name": SPARE_ROLE, "scopes": []})
+        for email in (SPARE, SPARE_SUPERUSER):
+            self._ask("DELETE", f"/v1/users/{email}/roles/{SPARE_ROLE}")
 
     def new_session(self, email: str) -> Any:
         """Return the tokens of a new session."""
@@ -113,7 +124,12 @@ def described(address: str, request: pytest.FixtureRequest, *, examples: int) ->
 
 def about_somebody(case: Case, world: World) -> st.SearchStrategy[Case]:
     """Draw, for some of what a valid request names, what is known here: invented ids only ever find nobody."""
-    parts = {"path_parameters": case.path_parameters, "headers": case.headers, "body": case.body}
+    parts = {
+        "path_parameters": case.path_parameters,
+        "query": case.query,
+        "headers": case.headers,
+        "body": case.body,
+    }
     places = [
         (values, name, world.known[part][name])
         for part, values in parts.items()
@@ -168,7 +184,7 @@ def test_superuser(case: Case, world: World) -> None:
     response = case.call_and_validate(headers=headers)
     if response.status_code < 300:
         world.answered.add(case.operation.label)
-        if case.method != "GET" and "user" in case.path_parameters:
+        if case.method != "GET" and {"role", "user"} & set(case.path_parameters):
             world.restore()
 
 

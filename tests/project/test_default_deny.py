@@ -10,9 +10,10 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
 from api.config import Settings
-from api.core.actor import Actor
+from api.core.actor import Actor, Scope
 from api.core.errors import NotAuthenticated
 from api.core.runtime import Runtime
+from api.roles.schemas import Question, RoleCreate, RoleQuery, RoleUpdate
 from api.tokens.keys import Keys
 from api.tokens.schemas import TokenCreate, TokenQuery
 from api.users.schemas import UserCreate, UserQuery, UserUpdate
@@ -70,6 +71,10 @@ EXAMPLES: Final[dict[Any, Any]] = {
     str | None: None,
     UUID: uuid4(),
     Keys: Keys(b"k" * 32, issuer="http://testserver"),
+    Question: Question(user="ada@example.com", can=Scope.USERS_READ),
+    RoleCreate: RoleCreate(name="support", scopes=[]),
+    RoleQuery: RoleQuery(),
+    RoleUpdate: RoleUpdate(),
     TokenCreate: TokenCreate(user="ada@example.com"),
     TokenQuery: TokenQuery(),
     UserCreate: UserCreate(email="ada@example.com"),
@@ -106,4 +111,9 @@ async def test_services(service: type[Any], method: str, runtime: Runtime, setti
 
 
 def test_every_service_was_found() -> None:
-    assert {service.__name__ for service in SERVICES} >= {"UserService", "TokenService", "MigrationService"}
+    assert {service.__name__ for service in SERVICES} >= {
+        "UserService",
+        "RoleService",
+        "TokenService",
+        "MigrationService",
+    }

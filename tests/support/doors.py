@@ -45,7 +45,7 @@ class CliDoor:
         line = [verb, *arguments, "-o", "json"]
         for name, value in options.items():
             flag = "--" + name.replace("_", "-")
-            line += [flag] if value is True else [flag, str(value)]
+            line += [flag] if value is True else [part for one in listed(value) for part in (flag, str(one))]
         if secret is not None:
             line.append("--password-stdin")
         if verb == "delete-user":
@@ -70,51 +70,60 @@ class HttpDoor:
         self._headers = {"Authorization": f"Bearer {token}"}
 
     async def do(self, verb: str, *arguments: str, secret: str | None = None, **options: Any) -> Answer:
-        method, path, sends_query = HTTP_VERBS[verb]
+        method, path, first = HTTP_VERBS[verb]
+        headers = dict(self._headers)
         query: dict[str, Any] = {}
         body: dict[str, Any] = {}
-        headers = dict(self._headers)
-        options.pop("no_password", None)
         if "if_version" in options:
             headers["If-Match"] = f'"{options.pop("if_version")}"'
-        if options.pop("superuser", False):
-            query["is_superuser"] = "true"
-        if "if_exists" in options:
-            query["if_exists"] = options.pop("if_exists")
-        if sends_query:
-            query |= {QUERY_NAMES.get(name, name): value for name, value in options.items()}
-        else:
-            body |= options
+        options.pop("no_password", None)
+        if first is not None and arguments:
+            options[first] = arguments[0]
+        if "scope" in options:
+            options["scopes"] = listed(options.pop("scope"))
+        for option, value in options.items():
+            name = NAMES.get(option, option)
+            (query if method in {"GET", "DELETE"} or name in QUERIES else body)[name] = value
         if secret is not None:
             body["password"] = secret
-        if verb in {"create-user", "create-token"}:
-            body["email" if verb == "create-user" else "user"] = arguments[0]
-        elif verb == "list-tokens" and arguments:
-            query["user"] = arguments[0]
-        if "scope" in options:
-            body["scopes"] = [body.pop("scope")]
-        sent = body if method in {"POST", "PUT", "PATCH"} and not path.endswith(NO_BODY) else None
-        response = await self._client.request(method, path.format(*arguments), params=query, headers=headers, json=sent)
+        response = await self._client.request(
+            method, path.format(*arguments), params=query, headers=headers, json=body or None
+        )
         answer = response.json() if response.content else {}
         return Answer(answer, answer["code"] if response.status_code >= 400 else None)
 
 
-NO_BODY: Final = ("/activate", "/deactivate", "/promote", "/demote", "/upgrade")
-QUERY_NAMES: Final = {"search": "q"}
-HTTP_VERBS: Final[dict[str, tuple[str, str, bool]]] = {
-    "create-user": ("POST", "/v1/users", False),
-    "show-user": ("GET", "/v1/users/{}", True),
-    "list-users": ("GET", "/v1/users", True),
-    "update-user": ("PATCH", "/v1/users/{}", False),
-    "set-password": ("PUT", "/v1/users/{}/password", False),
-    "activate-user": ("POST", "/v1/users/{}/activate", False),
-    "deactivate-user": ("POST", "/v1/users/{}/deactivate", False),
-    "promote-user": ("POST", "/v1/users/{}/promote", False),
-    "demote-user": ("POST", "/v1/users/{}/demote", False),
-    "delete-user": ("DELETE", "/v1/users/{}", True),
-    "create-token": ("POST", "/v1/tokens", False),
-    "list-tokens": ("GET", "/v1/tokens", True),
-    "revoke-token": ("DELETE", "/v1/tokens/{}", True),
-    "migration-status": ("GET", "/v1/migrations", True),
-    "migrate": ("POST", "/v1/migrations/upgrade", False),
+def listed(value: Any) -> list[Any]:
+    """Return the values of an option that can be repeated."""
+    return value if isinstance(value, list) else [value]
+
+
+# What has another name over HTTP, and what does not go into the body there.
+NAMES: Final = {"search": "q", "superuser": "is_superuser"}
+QUERIES: Final = {"if_exists", "is_superuser"}
+# For each command: method, path, and what its first argument is called where it is no part of the path.
+HTTP_VERBS: Final[dict[str, tuple[str, str, str | None]]] = {
+    "create-user": ("POST", "/v1/users", "email"),
+    "show-user": ("GET", "/v1/users/{}", None),
+    "list-users": ("GET", "/v1/users", None),
+    "update-user": ("PATCH", "/v1/users/{}", None),
+    "set-password": ("PUT", "/v1/users/{}/password", None),
+    "activate-user": ("POST", "/v1/users/{}/activate", None),
+    "deactivate-user": ("POST", "/v1/users/{}/deactivate", None),
+    "promote-user": ("POST", "/v1/users/{}/promote", None),
+    "demote-user": ("POST", "/v1/users/{}/demote", None),
+    "delete-user": ("DELETE", "/v1/users/{}", None),
+    "create-role": ("POST", "/v1/roles", "name"),
+    "show-role": ("GET", "/v1/roles/{}", None),
+    "list-roles": ("GET", "/v1/roles", None),
+    "update-role": ("PATCH", "/v1/roles/{}", None),
+    "delete-role": ("DELETE", "/v1/roles/{}", None),
+    "grant-role": ("PUT", "/v1/users/{}/roles/{}", None),
+    "revoke-role": ("DELETE", "/v1/users/{}/roles/{}", None),
+    "explain": ("GET", "/v1/explain", None),
+    "create-token": ("POST", "/v1/tokens", "user"),
+    "list-tokens": ("GET", "/v1/tokens", "user"),
+    "revoke-token": ("DELETE", "/v1/tokens/{}", None),
+    "migration-status": ("GET", "/v1/migrations", None),
+    "migrate": ("POST", "/v1/migrations/upgrade", None),
 }

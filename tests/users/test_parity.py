@@ -16,6 +16,7 @@ SHOWN: Final = {
     "full_name",
     "is_active",
     "is_superuser",
+    "roles",
     "email_verified_at",
     "created_at",
     "updated_at",
