@@ -14,6 +14,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 
 from api import __version__
+from api.api_keys.router import router as api_keys
 from api.config import Settings
 from api.core import middleware, problems
 from api.core.errors import BadSettings
@@ -21,6 +22,7 @@ from api.core.runtime import Runtime
 from api.health.router import router as health
 from api.migrations.router import router as migrations
 from api.roles.router import router as roles
+from api.service_accounts.router import router as service_accounts
 from api.tokens.keys import Keys
 from api.tokens.router import router as tokens
 from api.users.router import router as users
@@ -29,7 +31,9 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     health,
     tokens,
     users,
+    service_accounts,
     roles,
+    api_keys,
     migrations,
 )
 
@@ -37,6 +41,8 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
 TAGS: Final = (
     {"name": "users", "description": "People and machines with an account; your own is `/v1/users/me`."},
     {"name": "tokens", "description": "Logging in, and the sessions that every access and refresh token hangs on."},
+    {"name": "service accounts", "description": "Accounts of machines; otherwise users like everybody."},
+    {"name": "api keys", "description": "What scripts authenticate with: good for some of what their owner may do."},
     {"name": "roles", "description": "Named sets of scopes, who has them, and what they decide."},
     {"name": "migrations", "description": "The version of the database's schema."},
     {"name": "health", "description": "For load balancers and those who watch."},

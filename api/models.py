@@ -1,11 +1,12 @@
 """Every feature's tables, imported so that the metadata is complete for Alembic."""
 
+from api.api_keys import models as api_keys
 from api.audit import models as audit
 from api.database import Base
 from api.roles import models as roles
 from api.tokens import models as tokens
 from api.users import models as users
 
-__all__ = ["audit", "metadata", "roles", "tokens", "users"]
+__all__ = ["api_keys", "audit", "metadata", "roles", "tokens", "users"]
 
 metadata = Base.metadata

@@ -17,6 +17,8 @@ from cli.output import Format, Item, Listing, Style, check_fields
 from cli.signals import at_a_prompt, complete
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from pydantic import BaseModel
     from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -242,6 +244,23 @@ async def refusals(work: Any) -> Item | Listing:
     except ValidationError as error:
         raise InvalidInput.of(error.errors(include_input=False, include_context=False, include_url=False)) from None
     return result
+
+
+def id_of(text: str, field: str, listing: str) -> "UUID":
+    """Return the id that was typed.
+
+    Raises:
+        InvalidInput: It is none, as HTTP says of a path's.
+    """
+    from uuid import UUID
+
+    from api.core.errors import FieldError, InvalidInput
+
+    try:
+        return UUID(text)
+    except ValueError:
+        problem = f"it is not an id; see: apictl {listing}"
+        raise InvalidInput(f"{field}: {problem}", errors=[FieldError(field, problem, "uuid_parsing")]) from None
 
 
 def operator_name() -> str:

@@ -4,11 +4,11 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.context import Call, command
+from cli.context import Call, command, id_of
 from cli.output import Item, Listing
 
-COLUMNS = ("id", "user_email", "label", "is_live", "created_at", "last_used_at", "expires_at")
-TABLE = ("id", "user_email", "label", "is_live", "created_at")
+COLUMNS = ("id", "user", "label", "is_live", "created_at", "last_used_at", "expires_at")
+TABLE = ("id", "user", "label", "is_live", "created_at")
 
 
 def service(call: Call) -> Any:
@@ -72,14 +72,5 @@ async def revoke_token(
 
     Example: apictl revoke-token 019a0b1c-7d2e-7f30-8a41-5b6c7d8e9f00
     """
-    from uuid import UUID
-
-    from api.core.errors import FieldError, InvalidInput
-
-    try:
-        session_id = UUID(token)
-    except ValueError:
-        problem = "it is not the id of a session; see: apictl list-tokens"
-        raise InvalidInput(f"token: {problem}", errors=[FieldError("token_id", problem, "uuid_parsing")]) from None
-    ended, changed = await service(call).revoke_token(session_id)
+    ended, changed = await service(call).revoke_token(id_of(token, "token_id", "list-tokens"))
     return Item(ended.model_dump(mode="json"), call.changed(changed=changed))

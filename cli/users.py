@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from api.users.records import Outcome
     from api.users.service import UserService
 
-User = Annotated[str, typer.Argument(help="The user's id or e-mail address.", show_default=False)]
+User = Annotated[
+    str, typer.Argument(help="The user's id or e-mail address, or a service account's name.", show_default=False)
+]
 IfVersion = Annotated[
     int | None,
     typer.Option("--if-version", help="Only if the user is still at this version; else exit 5.", min=1),
@@ -220,6 +222,6 @@ async def delete_user(call: Call, user: User, if_version: IfVersion = None) -> I
     Example: apictl delete-user ada@example.com
     """
     found = await service(call).get_user(user)
-    await call.confirm("deletes the user", expected=found.email)
+    await call.confirm("deletes the user", expected=found.handle)
     deleted = await service(call).delete_user(str(found.id), if_version=if_version)
     return Item(body(deleted), call.changed(changed=True))

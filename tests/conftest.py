@@ -214,6 +214,16 @@ async def admin(app: FastAPI, superuser: User) -> AsyncIterator[httpx2.AsyncClie
 
 
 @pytest.fixture
+async def as_ada(app: FastAPI, admin: httpx2.AsyncClient) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client with the access token of a plain user, ada@example.com, who has no role and no password."""
+    user = (await admin.post("/v1/users", json={"email": "ada@example.com"})).json()
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    headers = {"Authorization": f"Bearer {(await signed_in(app, UUID(user['id'])))[0]}"}
+    async with httpx2.AsyncClient(transport=transport, base_url="http://testserver", headers=headers) as opened:
+        yield opened
+
+
+@pytest.fixture
 async def http_door(app: FastAPI, client: httpx2.AsyncClient, superuser: User) -> HttpDoor:
     """The HTTP door, opened by a superuser."""
     return HttpDoor(client, (await signed_in(app, superuser.id))[0])

@@ -17,6 +17,8 @@ class Scope(StrEnum):
     USERS_DELETE = "users:delete"
     TOKENS_READ = "tokens:read"
     TOKENS_WRITE = "tokens:write"
+    API_KEYS_READ = "api-keys:read"
+    API_KEYS_WRITE = "api-keys:write"
     ROLES_READ = "roles:read"
     ROLES_WRITE = "roles:write"
     MIGRATIONS_READ = "migrations:read"
@@ -29,6 +31,8 @@ SCOPE_TEXTS = {
     Scope.USERS_DELETE: "Delete users.",
     Scope.TOKENS_READ: "See everybody's sessions.",
     Scope.TOKENS_WRITE: "Issue tokens for others, and end their sessions.",
+    Scope.API_KEYS_READ: "See everybody's API keys.",
+    Scope.API_KEYS_WRITE: "Create, rotate and revoke API keys for others.",
     Scope.ROLES_READ: "See every role.",
     Scope.ROLES_WRITE: "Create, change and delete roles.",
     Scope.MIGRATIONS_READ: "See where the database's schema stands.",
@@ -49,6 +53,7 @@ class Actor:
         scopes: What they may do now: the token's scopes that their owner holds as well.
         user_id: The user behind the call; None for an operator with access to the database.
         session_id: The session behind the access token, if there is one.
+        api_key_id: The API key that was sent, if it was one.
         narrowed: Whether the token was made to do less than its owner may.
         door: The door they came through.
         request_id: The id under which the logs hold this call.
@@ -59,6 +64,7 @@ class Actor:
     door: Door
     user_id: UUID | None = None
     session_id: UUID | None = None
+    api_key_id: UUID | None = None
     narrowed: bool = False
     request_id: str = ""
 

@@ -3,14 +3,17 @@
 import base64
 import binascii
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.core.errors import BadRequest
+
+T = TypeVar("T")
 
 MAX_LIMIT: Final = 200
 Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT)]
@@ -75,3 +78,10 @@ class Cursor:
             raise ValueError("a cursor's value is text")
         value.encode()
         return value
+
+
+def cut(rows: list[T], limit: int, place: Callable[[T], Cursor]) -> tuple[list[T], str | None]:
+    """Return a page of rows of which one more than `limit` was asked for, and the cursor of the next page or None."""
+    if len(rows) <= limit:
+        return rows, None
+    return rows[:limit], place(rows[limit - 1]).encode()

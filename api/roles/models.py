@@ -1,11 +1,14 @@
 """The table of roles. Who has one is written in the user's own row: `users.roles`."""
 
 from datetime import datetime
+from typing import Final
 
-from sqlalchemy import ARRAY, Text, func, text
+from sqlalchemy import Text, any_, func, literal_column, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from api.database import Base
+from api.users.models import User
 
 
 class Role(Base):
@@ -19,3 +22,12 @@ class Role(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
     version: Mapped[int] = mapped_column(server_default=text("1"))
+
+
+# A column for a statement about users: the scopes of each role that they have.
+SCOPES_BY_ROLE: Final = (
+    select(func.coalesce(func.jsonb_object_agg(Role.name, Role.scopes), literal_column("'{}'::jsonb")))
+    .where(Role.name == any_(User.roles))
+    .correlate(User)
+    .scalar_subquery()
+)

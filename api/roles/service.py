@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.audit import crud as audit
 from api.core.actor import Actor, Scope, scopes_named
 from api.core.errors import ApictlError, Kind, StaleVersion
-from api.core.pagination import Cursor
+from api.core.pagination import Cursor, cut
 from api.roles import crud
 from api.roles.models import Role
 from api.roles.schemas import Explanation, Question, RoleCreate, RoleQuery, RoleUpdate
@@ -89,10 +89,8 @@ class RoleService:
         self._actor.require(Scope.ROLES_READ)
         after = None if query.cursor is None else Cursor.decode(query.cursor, sort="name")
         rows = await crud.page(self._session, limit=query.limit, after=after)
-        if len(rows) <= query.limit:
-            return rows, None
         # The name alone is unique: it needs no tie-breaker.
-        return rows[: query.limit], Cursor("name", rows[query.limit - 1].name, UUID(int=0)).encode()
+        return cut(rows, query.limit, lambda role: Cursor("name", role.name, UUID(int=0)))
 
     async def update_role(self, name: str, changes: RoleUpdate, *, if_version: int | None = None) -> RoleOutcome:
         """Change what a role is for, or its scopes: at once, for everybody who has it.

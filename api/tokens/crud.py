@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, and_, any_, func, insert, literal, literal_column, select, tuple_, update
+from sqlalchemy import Row, and_, func, insert, literal, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.core.pagination import Cursor
-from api.roles.models import Role
+from api.roles.models import SCOPES_BY_ROLE
 from api.tokens.models import Session
 from api.users.models import User
 
@@ -34,21 +34,12 @@ async def add(session: AsyncSession, *, user_id: UUID, ttl: int, **values: Any) 
     return (await session.execute(statement)).scalar_one()
 
 
-# The scopes of each role that the user of the statement around it has.
-ROLES: Final = (
-    select(func.coalesce(func.jsonb_object_agg(Role.name, Role.scopes), literal_column("'{}'::jsonb")))
-    .where(Role.name == any_(User.roles))
-    .correlate(User)
-    .scalar_subquery()
-)
-
-
 async def identity(
     session: AsyncSession, session_id: UUID, user_id: UUID
 ) -> Row[str, bool, dict[str, list[str]], list[str] | None] | None:
-    """Return e-mail, powers and granted scopes behind a live session of an active user: one statement a request."""
+    """Return name, powers and granted scopes behind a live session of an active user: one statement a request."""
     statement = (
-        select(User.email, User.is_superuser, ROLES.label("roles"), Session.scopes)
+        select(User.handle.label("handle"), User.is_superuser, SCOPES_BY_ROLE.label("roles"), Session.scopes)
         .join(User, User.id == Session.user_id)
         .where(Session.id == session_id, Session.user_id == user_id, LIVE, User.is_active)
     )

@@ -42,23 +42,6 @@ def get_grants(runtime: CurrentRuntime, keys: CurrentKeys) -> Grants:
 CurrentGrants = Annotated[Grants, Depends(get_grants)]
 
 
-async def get_actor(
-    token: Annotated[str | None, Depends(bearer)], grants: CurrentGrants, request_id: RequestId
-) -> Actor:
-    """Return who is asking.
-
-    Raises:
-        NotAuthenticated: There is no bearer token.
-        InvalidToken: It is not good, or no longer.
-    """
-    if token is None:
-        raise NotAuthenticated(hint="send: Authorization: Bearer <access token>; get one at POST /v1/auth/token")
-    return await grants.actor(token, request_id=request_id)
-
-
-CurrentActor = Annotated[Actor, Depends(get_actor)]
-
-
 def get_client(request: Request, request_id: RequestId) -> Client:
     """Return what is known of the program that asks, cut to what is worth keeping."""
     try:
@@ -70,6 +53,25 @@ def get_client(request: Request, request_id: RequestId) -> Client:
 
 
 CurrentClient = Annotated[Client, Depends(get_client)]
+
+
+async def get_actor(
+    token: Annotated[str | None, Depends(bearer)], grants: CurrentGrants, client: CurrentClient
+) -> Actor:
+    """Return who is asking.
+
+    Raises:
+        NotAuthenticated: There is no bearer token.
+        InvalidToken: It is not good, or no longer.
+    """
+    if token is None:
+        raise NotAuthenticated(
+            hint="send: Authorization: Bearer <access token or API key>; log in at POST /v1/auth/token"
+        )
+    return await grants.actor(token, client=client)
+
+
+CurrentActor = Annotated[Actor, Depends(get_actor)]
 
 
 def get_token_service(session: CurrentSession, actor: CurrentActor, runtime: CurrentRuntime) -> TokenService:

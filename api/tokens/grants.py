@@ -4,11 +4,16 @@ Each opens its own transactions, unlike a service: no connection may wait for a 
 must stay ended although the request is refused.
 """
 
+import hmac
+import logging
 from dataclasses import dataclass
-from typing import ClassVar
+from ipaddress import ip_address, ip_network
+from typing import ClassVar, Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.api_keys import crud as api_keys
+from api.api_keys.secret import PREFIX, ApiKeySecret
 from api.audit import crud as audit
 from api.config import Settings
 from api.core.actor import ALL_SCOPES, Actor, Powers, Scope
@@ -23,6 +28,8 @@ from api.tokens.service import issue
 from api.users import crud as users
 from api.users.records import powers_of
 from api.users.schemas import canonical_email
+
+log: Final = logging.getLogger("apictl")
 
 
 class OAuthError(ApictlError):
@@ -113,7 +120,7 @@ class Grants:
                 address=client.address,
             )
             actor = Actor(
-                name=user.email,
+                name=user.handle,
                 scopes=powers.scopes,
                 door="http",
                 user_id=user.id,
@@ -125,7 +132,7 @@ class Grants:
                 action="session.login",
                 target="session",
                 target_id=row.id,
-                detail={"user": user.email},
+                detail={"user": user.handle},
             )
         return issue(row, powers.scopes if asked is None else asked, self._keys, self._settings)
 
@@ -178,12 +185,17 @@ class Grants:
         )
         return None
 
-    async def actor(self, access_token: str, *, request_id: str) -> Actor:
-        """Return who stands behind an access token now: its session is live and its user active.
+    async def actor(self, credential: str, *, client: Client) -> Actor:
+        """Return who stands behind an access token or an API key now: it is live, and its user active.
 
         Raises:
-            InvalidToken: The token is not good, or no longer.
+            InvalidToken: It is not good, or no longer, or not from there; one answer for every reason.
         """
+        if credential.startswith(PREFIX):
+            return await self._by_api_key(credential, client)
+        return await self._by_access_token(credential, client)
+
+    async def _by_access_token(self, access_token: str, client: Client) -> Actor:
         claims = self._keys.verify(access_token)
         async with self._transaction(readonly=True) as session:
             row = await crud.identity(session, claims.session_id, claims.user_id)
@@ -191,14 +203,48 @@ class Grants:
             raise InvalidToken
         scopes = Powers(is_superuser=row.is_superuser, roles=row.roles, granted=row.scopes).scopes
         return Actor(
-            name=row.email,
+            name=row.handle,
             scopes=scopes if claims.scope is None else scopes & claims.scope,
             door="http",
             user_id=claims.user_id,
             session_id=claims.session_id,
             narrowed=row.scopes is not None or claims.scope is not None,
-            request_id=request_id,
+            request_id=client.request_id,
         )
+
+    async def _by_api_key(self, text: str, client: Client) -> Actor:
+        secret = ApiKeySecret.parse(text)
+        if secret is None:
+            raise InvalidToken
+        async with self._transaction(readonly=True) as session:
+            row = await api_keys.identity(session, secret.id)
+            if row is None or not hmac.compare_digest(row.digest, secret.digest):
+                raise InvalidToken
+            if row.networks is not None and not is_within(client.address, row.networks):
+                log.warning("%s API key %s refused: used from %s", client.request_id, secret.id, client.address)
+                raise InvalidToken
+            if row.unnoted:
+                await api_keys.note_use(session, secret.id, address=client.address)
+        return Actor(
+            name=f"{row.handle} key {secret.id}",
+            scopes=Powers(is_superuser=row.is_superuser, roles=row.roles, granted=row.scopes).scopes,
+            door="http",
+            user_id=row.user_id,
+            api_key_id=secret.id,
+            narrowed=True,
+            request_id=client.request_id,
+        )
+
+
+def is_within(address: str, networks: list[str]) -> bool:
+    """Tell whether an address is in one of the networks; what is no address is in none."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return False
+    # An IPv4 client of a socket that takes both arrives as ::ffff:192.0.2.1.
+    found = getattr(found, "ipv4_mapped", None) or found
+    return any(found in ip_network(network) for network in networks)
 
 
 def email_or_nobody(username: str) -> str:

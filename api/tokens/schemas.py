@@ -68,7 +68,7 @@ class TokenRead(BaseModel):
 
     id: UUID
     user_id: UUID
-    user_email: str
+    user: str
     label: str
     scopes: list[str] | None
     user_agent: str

@@ -7,16 +7,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.audit import crud as audit
 from api.config import Settings
-from api.core.actor import Actor, Powers, Scope
+from api.core.actor import Actor, Scope
 from api.core.errors import ApictlError, Kind
-from api.core.pagination import Cursor
+from api.core.pagination import Cursor, cut
 from api.tokens import crud
 from api.tokens.crud import Owned
 from api.tokens.keys import Keys
 from api.tokens.models import Session
 from api.tokens.schemas import TokenCreate, TokenIssued, TokenQuery, TokenRead
 from api.tokens.secret import RefreshToken
-from api.users.records import UserRecords, powers_of
+from api.users.records import UserRecords, powers_of, require_active, require_held
 
 
 class SessionNotFound(ApictlError):
@@ -25,22 +25,6 @@ class SessionNotFound(ApictlError):
     kind = Kind.NOT_FOUND
     code = "session-not-found"
     title = "There is no such session"
-
-
-class UserInactive(ApictlError):
-    """A deactivated user cannot be given tokens."""
-
-    kind = Kind.CONFLICT
-    code = "user-inactive"
-    title = "The user is deactivated"
-
-
-class ScopeExceedsOwner(ApictlError):
-    """A token may do no more than its owner."""
-
-    kind = Kind.INVALID
-    code = "scope-exceeds-owner"
-    title = "A token may do no more than its owner"
 
 
 class TokenService:
@@ -66,13 +50,10 @@ class TokenService:
         user = await self._users.lock(new.user)
         # Whoever holds an account's token is that account.
         await self._users.require_power_over(user)
-        if not user.is_active:
-            raise UserInactive(
-                f"{user.email} is deactivated", hint=f"activate them first: apictl activate-user {user.email}"
-            )
+        require_active(user)
         powers = await powers_of(self._session, user, granted=new.scopes)
         if new.scopes is not None:
-            require_held(new.scopes, powers, owner=user.email)
+            require_held(new.scopes, powers, owner=user.handle)
         row = await crud.add(
             self._session,
             user_id=user.id,
@@ -80,7 +61,7 @@ class TokenService:
             label=new.label,
             scopes=new.scopes,
         )
-        await self._audit("session.create", row, user=user.email, scopes=new.scopes)
+        await self._audit("session.create", row, user=user.handle, scopes=new.scopes)
         return issue(row, powers.scopes, keys, self._settings)
 
     async def list_tokens(self, query: TokenQuery) -> tuple[list[TokenRead], str | None]:
@@ -90,21 +71,13 @@ class TokenService:
             UserNotFound: There is no such user, or none that the actor may see.
             BadRequest: The cursor is not of this list.
         """
-        user_id = self._actor.user_id
-        if self._actor.is_nobody:
-            self._actor.require(Scope.TOKENS_READ)
-        if query.user is not None:
-            user_id = (await self._users.get(query.user)).id
-        elif self._actor.may(Scope.TOKENS_READ):
-            user_id = None
-        if user_id != self._actor.user_id or self._actor.narrowed:
-            self._actor.require(Scope.TOKENS_READ)
+        user_id = await self._users.whose(query.user, Scope.TOKENS_READ)
         after = None if query.cursor is None else Cursor.decode(query.cursor, sort="-created_at")
         rows = await crud.page(self._session, user_id=user_id, live_only=query.live, limit=query.limit, after=after)
-        shown = [read(row) for row in rows[: query.limit]]
-        if len(rows) <= query.limit:
-            return shown, None
-        return shown, Cursor("-created_at", shown[-1].created_at, shown[-1].id).encode()
+        rows, following = cut(
+            rows, query.limit, lambda row: Cursor("-created_at", row.session.created_at, row.session.id)
+        )
+        return [read(row) for row in rows], following
 
     async def revoke_token(self, session_id: UUID) -> tuple[TokenRead, bool]:
         """End a session and every token of it, at once. Returns it, and whether it was live until now.
@@ -125,23 +98,12 @@ class TokenService:
         ended = await crud.revoke(self._session, session_id, because="revoked")
         if ended is None:
             return read(found), False
-        await self._audit("session.revoke", found.session, user=found.user.email)
+        await self._audit("session.revoke", found.session, user=found.user.handle)
         found.session.revoked_at, found.session.revoked_because = ended, "revoked"
         return read(found), True
 
     async def _audit(self, action: str, row: Session, **detail: object) -> None:
         await audit.add(self._session, self._actor, action=action, target="session", target_id=row.id, detail=detail)
-
-
-def require_held(wanted: list[str], powers: Powers, *, owner: str) -> None:
-    """Let scopes pass that the owner of a credential holds.
-
-    Raises:
-        ScopeExceedsOwner: The owner does not hold one.
-    """
-    beyond = sorted(set(wanted) - powers.scopes)
-    if beyond:
-        raise ScopeExceedsOwner(f"{owner} does not hold {', '.join(beyond)}")
 
 
 def issue(
@@ -165,7 +127,7 @@ def read(row: Owned) -> TokenRead:
     return TokenRead(
         id=held.id,
         user_id=row.user.id,
-        user_email=row.user.email,
+        user=row.user.handle,
         label=held.label,
         scopes=held.scopes,
         user_agent=held.user_agent,

@@ -7,10 +7,11 @@ from uuid import UUID
 from sqlalchemy import Select, UnaryExpression, delete, func, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
 from api.core.pagination import Cursor
 from api.users.models import SEARCH_WORDS, User
-from api.users.schemas import UserQuery
+from api.users.schemas import AccountQuery, UserQuery
 
 SUPERUSERS_LOCK = "apictl:superusers"
 
@@ -25,16 +26,21 @@ async def by_email(session: AsyncSession, email: str, *, lock: bool = False) -> 
     return await session.scalar(_locked(select(User).where(User.email == email), lock=lock))
 
 
+async def by_name(session: AsyncSession, name: str, *, lock: bool = False) -> User | None:
+    """Return the service account with this name, locked until the transaction ends if asked."""
+    return await session.scalar(_locked(select(User).where(User.name == name), lock=lock))
+
+
 def _locked(statement: Select[User], *, lock: bool) -> Select[User]:
     return statement.with_for_update().execution_options(populate_existing=True) if lock else statement
 
 
-async def page(session: AsyncSession, query: UserQuery, after: Cursor | None) -> list[User]:
+async def page(session: AsyncSession, query: AccountQuery, after: Cursor | None, *, kind: str) -> list[User]:
     """Return up to `limit + 1` users after the cursor: the extra one tells that there is another page."""
-    statement = select(User)
+    statement = select(User).where(User.kind == kind)
     if query.is_active is not None:
         statement = statement.where(User.is_active.is_(query.is_active))
-    if query.is_superuser is not None:
+    if isinstance(query, UserQuery) and query.is_superuser is not None:
         statement = statement.where(User.is_superuser.is_(query.is_superuser))
     if query.role is not None:
         statement = statement.where(User.roles.contains([query.role]))
@@ -58,9 +64,11 @@ def prefix_query(words: str) -> str:
     return " & ".join(f"'{word}':*" for word in found)
 
 
-async def insert_unless_taken(session: AsyncSession, **values: Any) -> User | None:
-    """Insert a user; None if the address is taken. The unique index decides, also between two at once."""
-    statement = insert(User).values(**values).on_conflict_do_nothing(index_elements=[User.email]).returning(User)
+async def insert_unless_taken(
+    session: AsyncSession, *, taken: InstrumentedAttribute[str | None] = User.email, **values: Any
+) -> User | None:
+    """Insert a user; None if the address, or name, is taken. The unique index decides, also between two at once."""
+    statement = insert(User).values(**values).on_conflict_do_nothing(index_elements=[taken]).returning(User)
     return await session.scalar(statement)
 
 

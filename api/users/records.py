@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.api_keys import crud as api_keys
 from api.audit import crud as audit
 from api.core.actor import Actor, Powers, Scope
 from api.core.errors import ApictlError, Kind, MissingScope, StaleVersion
@@ -34,6 +35,30 @@ class LastSuperuser(ApictlError):
     title = "This is the last active superuser"
 
 
+class UserInactive(ApictlError):
+    """A deactivated user cannot be given credentials."""
+
+    kind = Kind.CONFLICT
+    code = "user-inactive"
+    title = "The user is deactivated"
+
+
+class ScopeExceedsOwner(ApictlError):
+    """A token may do no more than its owner."""
+
+    kind = Kind.INVALID
+    code = "scope-exceeds-owner"
+    title = "A token may do no more than its owner"
+
+
+class NotForServiceAccounts(ApictlError):
+    """A service account has neither an address nor a password, and only as much power as its roles."""
+
+    kind = Kind.CONFLICT
+    code = "not-for-service-accounts"
+    title = "A service account has no address, no password, and is no superuser"
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """A user after a command, and whether the command changed anything."""
@@ -51,7 +76,7 @@ class UserRecords:
         self._actor = actor
 
     async def find(self, ref: str, *, lock: bool = False) -> User | None:
-        """Return the user with this id or e-mail address, or None."""
+        """Return the user with this id, e-mail address, or name of a service account; or None."""
         if "@" in ref:
             try:
                 email = canonical_email(ref)
@@ -61,7 +86,7 @@ class UserRecords:
         try:
             user_id = UUID(ref)
         except ValueError:
-            return None
+            return await crud.by_name(self._session, ref, lock=lock)
         return await crud.by_id(self._session, user_id, lock=lock)
 
     async def lock(self, ref: str, *, if_version: int | None = None, guard_superusers: bool = False) -> User:
@@ -97,16 +122,38 @@ class UserRecords:
             raise UserNotFound(f"There is no user {ref}")
         return user
 
+    async def whose(self, ref: str | None, scope: Scope) -> UUID | None:
+        """Return whose credentials the actor may list: this user's; without one, everybody's (None), or their own.
+
+        Raises:
+            UserNotFound: There is no such user, or none that the actor may see.
+            MissingScope: The actor may list only their own, and asks for others', or with a narrowed token.
+        """
+        if self._actor.is_nobody:
+            self._actor.require(scope)
+        user_id = self._actor.user_id
+        if ref is not None:
+            user_id = (await self.get(ref)).id
+        elif self._actor.may(scope):
+            user_id = None
+        if user_id != self._actor.user_id or self._actor.narrowed:
+            self._actor.require(scope)
+        return user_id
+
     async def require_still(self) -> None:
         """Go on only if the actor may still do what they might when the call began: a hash can have taken seconds.
 
         Raises:
-            InvalidToken: Their session has ended, or they were deactivated.
+            InvalidToken: Their session or key has ended, or they were deactivated.
             MissingScope: They were demoted.
         """
-        if self._actor.session_id is None or self._actor.user_id is None:
+        row: Any
+        if self._actor.api_key_id is not None:
+            row = await api_keys.identity(self._session, self._actor.api_key_id)
+        elif self._actor.session_id is not None and self._actor.user_id is not None:
+            row = await tokens.identity(self._session, self._actor.session_id, self._actor.user_id)
+        else:
             return
-        row = await tokens.identity(self._session, self._actor.session_id, self._actor.user_id)
         if row is None:
             raise InvalidToken
         powers = Powers(is_superuser=row.is_superuser, roles=row.roles, granted=row.scopes)
@@ -130,7 +177,7 @@ class UserRecords:
         """
         if user.is_superuser and user.is_active and not await crud.other_superuser_exists(self._session, user.id):
             raise LastSuperuser(
-                f"{user.email} is the last active superuser",
+                f"{user.handle} is the last active superuser",
                 hint="promote another user first: apictl promote-user",
             )
 
@@ -145,7 +192,7 @@ class UserRecords:
         await self.audit(action, changed, **{name: values[name] for name in values if name not in secret})
         return Outcome(changed, changed=True)
 
-    async def audit(self, action: str, user: User, **detail: Any) -> None:
+    async def audit(self, action: str, user: User, /, **detail: Any) -> None:
         """Write down what the actor did to a user."""
         await audit.add(self._session, self._actor, action=action, target="user", target_id=user.id, detail=detail)
 
@@ -154,3 +201,39 @@ async def powers_of(session: AsyncSession, user: User, *, granted: Collection[st
     """Return what a user holds, and what of it a credential may use that was made for some scopes."""
     held = await roles.scopes_by_role(session, user.roles) if user.roles else {}
     return Powers(is_superuser=user.is_superuser, roles=held, granted=granted, is_active=user.is_active)
+
+
+def require_person(user: User) -> str:
+    """Return the address of a person.
+
+    Raises:
+        NotForServiceAccounts: It is none.
+    """
+    if user.email is None:
+        raise NotForServiceAccounts(
+            f"{user.handle} is a service account", hint="grant it roles: apictl grant-role; and keys: create-api-key"
+        )
+    return user.email
+
+
+def require_active(user: User) -> None:
+    """Let a user pass who may have credentials.
+
+    Raises:
+        UserInactive: They are deactivated.
+    """
+    if not user.is_active:
+        raise UserInactive(
+            f"{user.handle} is deactivated", hint=f"activate them first: apictl activate-user {user.handle}"
+        )
+
+
+def require_held(wanted: Collection[str], powers: Powers, *, owner: str) -> None:
+    """Let scopes pass that the owner of a credential holds.
+
+    Raises:
+        ScopeExceedsOwner: The owner does not hold one.
+    """
+    beyond = sorted(set(wanted) - powers.scopes)
+    if beyond:
+        raise ScopeExceedsOwner(f"{owner} does not hold {', '.join(beyond)}")

@@ -51,7 +51,7 @@ FullName = Annotated[Name, Field(examples=["Ada Lovelace"])]
 UserRef = Annotated[
     Line,
     StringConstraints(min_length=1, max_length=320),
-    Field(description="A user's id or e-mail address.", examples=["ada@example.com"]),
+    Field(description="A user's id or e-mail address, or a service account's name.", examples=["ada@example.com"]),
 ]
 RoleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 IfExists = Literal["fail", "skip", "update"]
@@ -99,12 +99,14 @@ class PasswordChange(Body):
 
 
 class UserRead(BaseModel):
-    """A user, as both doors show it."""
+    """A user, person or service account, as both doors show it."""
 
     model_config = ConfigDict(from_attributes=True, extra="forbid")
 
     id: UUID
-    email: str
+    kind: Literal["person", "service"]
+    email: Annotated[str | None, Field(description="A person's; null for a service account.")]
+    name: Annotated[str | None, Field(description="A service account's; null for a person.")]
     full_name: str
     is_active: bool
     is_superuser: bool
@@ -122,18 +124,23 @@ class UserPage(Page):
     items: list[UserRead]
 
 
-class UserQuery(BaseModel):
-    """Which users to list, in which order, from where."""
+class AccountQuery(BaseModel):
+    """Which accounts to list, in which order, from where."""
 
     model_config = ConfigDict(extra="forbid")
 
     q: Annotated[
-        Line | None,
-        Field(max_length=200, description="Words; each must begin a word of the e-mail address or of the name."),
+        Line | None, Field(max_length=200, description="Words; each must begin a word of the address or of the name.")
     ] = None
-    is_active: Annotated[bool | None, Field(description="Only active, or only inactive, users.")] = None
-    is_superuser: Annotated[bool | None, Field(description="Only superusers, or only others.")] = None
-    role: Annotated[RoleName | None, Field(description="Only users who have this role.")] = None
-    sort: Annotated[Sort, Field(description="Order; a minus sign reverses it.")] = "created_at"
-    limit: Annotated[Limit, Field(description="Users a page.")] = 50
+    is_active: Annotated[bool | None, Field(description="Only active, or only inactive, ones.")] = None
+    role: Annotated[RoleName | None, Field(description="Only those that have this role.")] = None
+    sort: str
+    limit: Annotated[Limit, Field(description="Accounts a page.")] = 50
     cursor: Annotated[Line | None, Field(max_length=1000, description="`next_cursor` of the page before.")] = None
+
+
+class UserQuery(AccountQuery):
+    """Which people to list."""
+
+    is_superuser: Annotated[bool | None, Field(description="Only superusers, or only others.")] = None
+    sort: Annotated[Sort, Field(description="Order; a minus sign reverses it.")] = "created_at"

@@ -8,12 +8,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.core.actor import ALL_SCOPES, Actor, Scope
 from api.core.errors import ApictlError, Kind, NotAuthenticated
-from api.core.pagination import Cursor
+from api.core.pagination import Cursor, cut
 from api.core.passwords import Passwords
 from api.tokens import crud as tokens
 from api.users import crud
 from api.users.models import User
-from api.users.records import Outcome, UserNotFound, UserRecords, powers_of
+from api.users.records import Outcome, UserNotFound, UserRecords, powers_of, require_person
 from api.users.schemas import IfExists, UserCreate, UserQuery, UserUpdate
 
 
@@ -110,12 +110,12 @@ class UserService:
         self._actor.require(*ALL_SCOPES)
         user = await self.get_user(ref)
         if not user.is_active:
-            raise NotAuthenticated(f"{user.email} is deactivated and may do nothing")
+            raise NotAuthenticated(f"{user.handle} is deactivated and may do nothing")
         scopes = (await powers_of(self._session, user)).scopes
-        return replace(self._actor, name=f"{self._actor.name} as {user.email}", scopes=scopes, user_id=user.id)
+        return replace(self._actor, name=f"{self._actor.name} as {user.handle}", scopes=scopes, user_id=user.id)
 
     async def get_user(self, ref: str) -> User:
-        """Return a user by id or e-mail address.
+        """Return a user by id or e-mail address, or a service account by id or name.
 
         Raises:
             UserNotFound: There is none that the actor may see.
@@ -130,11 +130,8 @@ class UserService:
         """
         self._actor.require(Scope.USERS_READ)
         after = None if query.cursor is None else Cursor.decode(query.cursor, sort=query.sort)
-        rows = await crud.page(self._session, query, after)
-        if len(rows) <= query.limit:
-            return rows, None
-        last = rows[query.limit - 1]
-        return rows[: query.limit], Cursor(query.sort, getattr(last, query.sort.lstrip("-")), last.id).encode()
+        rows = await crud.page(self._session, query, after, kind="person")
+        return cut(rows, query.limit, lambda row: Cursor(query.sort, getattr(row, query.sort.lstrip("-")), row.id))
 
     async def update_user(self, ref: str, changes: UserUpdate, *, if_version: int | None = None) -> Outcome:
         """Change the e-mail address or the name.
@@ -147,6 +144,8 @@ class UserService:
         self._actor.require(Scope.USERS_WRITE)
         user = await self._records.lock(ref, if_version=if_version)
         await self._records.require_power_over(user)
+        if changes.email is not None:
+            require_person(user)
         values: dict[str, Any] = {
             name: value
             for name, value in changes.model_dump(exclude_unset=True, exclude_none=True).items()
@@ -239,6 +238,7 @@ class UserService:
         self._actor.require(Scope.USERS_WRITE)
         self._actor.require_power_over(ALL_SCOPES)
         user = await self._records.lock(ref, if_version=if_version)
+        require_person(user)
         if user.is_superuser:
             return Outcome(user, changed=False)
         # Whoever holds one of their sessions by now is not to become a superuser with them.
@@ -270,11 +270,11 @@ class UserService:
         await self._records.require_power_over(user)
         await self._records.keep_a_superuser(user)
         await crud.remove(self._session, user.id)
-        await self._records.audit("user.delete", user, email=user.email)
+        await self._records.audit("user.delete", user, user=user.handle)
         return user
 
     async def _hash(self, password: str, user: User) -> str:
         """Hash a new password of a user; until then, the transaction has read only."""
         # Gives the connection back: nobody else should wait for it while this waits for its turn to hash.
         await self._session.close()
-        return await self._passwords.hash(password, personal=[user.email, user.full_name])
+        return await self._passwords.hash(password, personal=[require_person(user), user.full_name])

@@ -38,7 +38,7 @@ CONFIG: Final = {
 PASSWORDS: Final = [PASSWORD, "turnip lantern quarrel 88"]
 SPARE: Final = "ada@example.com"
 SPARE_SUPERUSER: Final = "grace@example.com"
-SPARE_ROLE: Final = "support"
+SPARE_ROLE: Final = "spare"
 
 
 class World:
@@ -55,13 +55,17 @@ class World:
             "path_parameters": {
                 "user": [SPARE, SPARE_SUPERUSER],
                 "role": [SPARE_ROLE],
+                "api_key_id": [
+                    self._ask("POST", "/v1/api-keys", {"user": SUPERUSER, "name": "x"})["id"] for _ in range(3)
+                ],
                 "token_id": [self.new_session(SPARE)["session_id"]],
             },
             "query": {"user": [SPARE], "can": ["users:read"]},
             "headers": {"if-match": ['"1"', "*"]},
             "body": {
                 "user": [SPARE],
-                "name": ["a-new-role"],
+                "name": ["something-new"],
+                "roles": [[]],
                 "email": [SPARE],
                 "username": [SUPERUSER],
                 **dict.fromkeys(("password", "current_password", "new_password"), PASSWORDS),

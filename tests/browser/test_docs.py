@@ -62,7 +62,7 @@ def test_everything_comes_from_here(page: Page, address: str) -> None:
 
 def test_logging_in_and_asking(page: Page, address: str, superuser: User, tmp_path: Path) -> None:
     page.click(".auth-wrapper .btn.authorize")
-    page.fill("#oauth_username", superuser.email)
+    page.fill("#oauth_username", superuser.handle)
     page.fill("#oauth_password", PASSWORD)
     page.screenshot(tmp_path / "authorize.png")
     page.click(".auth-btn-wrapper .btn.authorize")

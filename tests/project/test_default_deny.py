@@ -9,11 +9,13 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
+from api.api_keys.schemas import ApiKeyCreate, ApiKeyQuery
 from api.config import Settings
 from api.core.actor import Actor, Scope
 from api.core.errors import NotAuthenticated
 from api.core.runtime import Runtime
 from api.roles.schemas import Question, RoleCreate, RoleQuery, RoleUpdate
+from api.service_accounts.schemas import ServiceAccountCreate, ServiceAccountQuery
 from api.tokens.keys import Keys
 from api.tokens.schemas import TokenCreate, TokenQuery
 from api.users.schemas import UserCreate, UserQuery, UserUpdate
@@ -71,6 +73,11 @@ EXAMPLES: Final[dict[Any, Any]] = {
     str | None: None,
     UUID: uuid4(),
     Keys: Keys(b"k" * 32, issuer="http://testserver"),
+    ApiKeyCreate: ApiKeyCreate(user="ada@example.com", name="x"),
+    ApiKeyQuery: ApiKeyQuery(),
+    ServiceAccountCreate: ServiceAccountCreate(name="deploy"),
+    ServiceAccountQuery: ServiceAccountQuery(),
+    int: 60,
     Question: Question(user="ada@example.com", can=Scope.USERS_READ),
     RoleCreate: RoleCreate(name="support", scopes=[]),
     RoleQuery: RoleQuery(),

@@ -56,6 +56,12 @@ MATRIX: Final[dict[str, Line]] = {
     "promote_user": ADMIN,
     "demote_user": ADMIN,
     "delete_user": ADMIN,
+    "create_service_account": ADMIN._replace(superuser=201, body={"name": "deploy"}),
+    "list_service_accounts": ADMIN,
+    "create_api_key": Line(401, 201, 403, 201, body={"user": "{user}", "name": "x"}),
+    "list_api_keys": SELF,
+    "rotate_api_key": Line(401, 201, 404, 201),
+    "revoke_api_key": Line(401, 200, 404, 200),
     "create_role": ADMIN._replace(superuser=201, body={"name": "other", "scopes": []}),
     "list_roles": ADMIN,
     "show_role": ADMIN,
@@ -91,10 +97,11 @@ async def test_who_may(
     database: asyncpg.Connection,
     password_hash: str,
 ) -> None:
-    tokens, sessions = {}, {}
+    tokens, sessions, keys = {}, {}, {}
     for email in (ADA, BOB):
         user = (await admin.post("/v1/users", json={"email": email})).json()
         tokens[email], sessions[email] = await signed_in(app, UUID(user["id"]))
+        keys[email] = (await admin.post("/v1/api-keys", json={"user": email, "name": "x"})).json()["id"]
     await database.execute("UPDATE users SET password_hash = $1 WHERE email = $2", password_hash, ADA)
     assert (await admin.post("/v1/roles", json={"name": "support", "scopes": []})).status_code == 201
     asking = {"Authorization": f"Bearer {tokens[ADA]}"}
@@ -102,7 +109,7 @@ async def test_who_may(
     line, (method, path) = MATRIX[name], routes(app)[name]
 
     async def ask(headers: dict[str, str], about: str) -> int:
-        filled = path.format(user=about, role="support", token_id=sessions[about])
+        filled = path.format(user=about, role="support", token_id=sessions[about], api_key_id=keys[about])
         body, query = (
             {key: value.format(user=about) if isinstance(value, str) else value for key, value in values.items()}
             for values in (line.body or {}, line.query or {})

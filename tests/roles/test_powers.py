@@ -1,23 +1,13 @@
 """What a role lets people do, and what nobody can do by way of one."""
 
 import asyncio
-from uuid import UUID
 
 import asyncpg
 import httpx2
 import pytest
-from fastapi import FastAPI
 
 from api.core.actor import Powers, Scope
-from tests.conftest import SUPERUSER, signed_in
-
-
-@pytest.fixture
-async def ada(app: FastAPI, admin: httpx2.AsyncClient, client: httpx2.AsyncClient) -> httpx2.AsyncClient:
-    """A client signed in as Ada, who has no role."""
-    user = (await admin.post("/v1/users", json={"email": "ada@example.com"})).json()
-    client.headers["Authorization"] = f"Bearer {(await signed_in(app, UUID(user['id'])))[0]}"
-    return client
+from tests.conftest import SUPERUSER
 
 
 async def give(admin: httpx2.AsyncClient, *scopes: str) -> None:
@@ -26,19 +16,19 @@ async def give(admin: httpx2.AsyncClient, *scopes: str) -> None:
     assert (await admin.put("/v1/users/ada@example.com/roles/support")).status_code == 200
 
 
-async def test_a_live_session_gains_and_loses_at_once(ada: httpx2.AsyncClient, admin: httpx2.AsyncClient) -> None:
-    assert (await ada.get("/v1/users")).status_code == 403
+async def test_a_live_session_gains_and_loses_at_once(as_ada: httpx2.AsyncClient, admin: httpx2.AsyncClient) -> None:
+    assert (await as_ada.get("/v1/users")).status_code == 403
     await give(admin, "users:read")
-    assert (await ada.get("/v1/users")).status_code == 200
+    assert (await as_ada.get("/v1/users")).status_code == 200
     await admin.patch("/v1/roles/support", json={"scopes": []})
-    assert (await ada.get("/v1/users")).status_code == 403
+    assert (await as_ada.get("/v1/users")).status_code == 403
     await admin.patch("/v1/roles/support", json={"scopes": ["users:read"]})
-    assert (await ada.get("/v1/users")).status_code == 200
+    assert (await as_ada.get("/v1/users")).status_code == 200
     await admin.delete("/v1/users/ada@example.com/roles/support")
-    assert (await ada.get("/v1/users")).status_code == 403
+    assert (await as_ada.get("/v1/users")).status_code == 403
 
 
-async def test_nobody_becomes_more_than_they_are(ada: httpx2.AsyncClient, admin: httpx2.AsyncClient) -> None:
+async def test_nobody_becomes_more_than_they_are(as_ada: httpx2.AsyncClient, admin: httpx2.AsyncClient) -> None:
     await give(admin, "users:write", "roles:write", "roles:read")
     await admin.post("/v1/roles", json={"name": "deleter", "scopes": ["users:delete"]})
     for method, path, body in (
@@ -51,19 +41,19 @@ async def test_nobody_becomes_more_than_they_are(ada: httpx2.AsyncClient, admin:
         ("PUT", f"/v1/users/{SUPERUSER}/password", {"password": "four unrelated words here"}),
         ("POST", "/v1/users/ada@example.com/promote", None),
     ):
-        answer = await ada.request(method, path, json=body)
+        answer = await as_ada.request(method, path, json=body)
         assert (answer.status_code, answer.json()["code"]) == (403, "missing-scope"), (method, path)
     # What they hold they may hand on, and take back.
-    assert (await ada.post("/v1/roles", json={"name": "own", "scopes": ["roles:read"]})).status_code == 201
+    assert (await as_ada.post("/v1/roles", json={"name": "own", "scopes": ["roles:read"]})).status_code == 201
     await admin.post("/v1/users", json={"email": "bob@example.com"})
     for method in ("PUT", "DELETE"):
-        assert (await ada.request(method, "/v1/users/bob@example.com/roles/own")).status_code == 200
+        assert (await as_ada.request(method, "/v1/users/bob@example.com/roles/own")).status_code == 200
     # Whoever holds more than they do is out of their reach, also when deactivated.
     await admin.put("/v1/users/bob@example.com/roles/deleter")
     await admin.post("/v1/users/bob@example.com/deactivate")
     for path in ("activate", "deactivate"):
-        assert (await ada.post(f"/v1/users/bob@example.com/{path}")).status_code == 403
-    assert (await ada.delete("/v1/users/bob@example.com/roles/own")).status_code == 403
+        assert (await as_ada.post(f"/v1/users/bob@example.com/{path}")).status_code == 403
+    assert (await as_ada.delete("/v1/users/bob@example.com/roles/own")).status_code == 403
 
 
 async def test_a_role_cannot_be_deleted_and_granted_at_once(
@@ -81,15 +71,15 @@ async def test_a_role_cannot_be_deleted_and_granted_at_once(
         await database.execute("UPDATE users SET roles = '{}'; DELETE FROM roles")
 
 
-async def test_ten_roles_granted_at_once_are_ten(admin: httpx2.AsyncClient, ada: httpx2.AsyncClient) -> None:
+async def test_ten_roles_granted_at_once_are_ten(admin: httpx2.AsyncClient, as_ada: httpx2.AsyncClient) -> None:
     names = [f"r{number}" for number in range(10)]
     for name in names:
         await admin.post("/v1/roles", json={"name": name, "scopes": []})
     await asyncio.gather(*(admin.put(f"/v1/users/ada@example.com/roles/{name}") for name in names))
-    assert (await ada.get("/v1/users/me")).json()["roles"] == names
+    assert (await as_ada.get("/v1/users/me")).json()["roles"] == names
 
 
-async def test_the_explanation_is_what_happens(ada: httpx2.AsyncClient, admin: httpx2.AsyncClient) -> None:
+async def test_the_explanation_is_what_happens(as_ada: httpx2.AsyncClient, admin: httpx2.AsyncClient) -> None:
     """For each scope, held and not: what `explain` says, and what a request that needs it is answered."""
     needing = {
         Scope.USERS_READ: ("GET", "/v1/users"),
@@ -105,8 +95,8 @@ async def test_the_explanation_is_what_happens(ada: httpx2.AsyncClient, admin: h
     for held in needing:
         await admin.patch("/v1/roles/support", json={"scopes": [held, "users:read"]})
         for scope, (method, path) in needing.items():
-            said = (await ada.get("/v1/explain", params={"user": "ada@example.com", "can": scope})).json()
-            answer = await ada.request(method, path)
+            said = (await as_ada.get("/v1/explain", params={"user": "ada@example.com", "can": scope})).json()
+            answer = await as_ada.request(method, path)
             assert (answer.status_code != 403) == said["allowed"], (held, scope, answer.text)
 
 

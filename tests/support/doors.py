@@ -79,8 +79,9 @@ class HttpDoor:
         options.pop("no_password", None)
         if first is not None and arguments:
             options[first] = arguments[0]
-        if "scope" in options:
-            options["scopes"] = listed(options.pop("scope"))
+        for repeated in ("scope", "role", "network"):
+            if repeated in options and method != "GET":
+                options[f"{repeated}s"] = listed(options.pop(repeated))
         for option, value in options.items():
             name = NAMES.get(option, option)
             (query if method in {"GET", "DELETE"} or name in QUERIES else body)[name] = value
@@ -100,7 +101,7 @@ def listed(value: Any) -> list[Any]:
 
 # What has another name over HTTP, and what does not go into the body there.
 NAMES: Final = {"search": "q", "superuser": "is_superuser"}
-QUERIES: Final = {"if_exists", "is_superuser"}
+QUERIES: Final = {"if_exists", "is_superuser", "overlap"}
 # For each command: method, path, and what its first argument is called where it is no part of the path.
 HTTP_VERBS: Final[dict[str, tuple[str, str, str | None]]] = {
     "create-user": ("POST", "/v1/users", "email"),
@@ -113,6 +114,12 @@ HTTP_VERBS: Final[dict[str, tuple[str, str, str | None]]] = {
     "promote-user": ("POST", "/v1/users/{}/promote", None),
     "demote-user": ("POST", "/v1/users/{}/demote", None),
     "delete-user": ("DELETE", "/v1/users/{}", None),
+    "create-service-account": ("POST", "/v1/service-accounts", "name"),
+    "list-service-accounts": ("GET", "/v1/service-accounts", None),
+    "create-api-key": ("POST", "/v1/api-keys", "user"),
+    "list-api-keys": ("GET", "/v1/api-keys", "user"),
+    "rotate-api-key": ("POST", "/v1/api-keys/{}/rotate", None),
+    "revoke-api-key": ("DELETE", "/v1/api-keys/{}", None),
     "create-role": ("POST", "/v1/roles", "name"),
     "show-role": ("GET", "/v1/roles/{}", None),
     "list-roles": ("GET", "/v1/roles", None),

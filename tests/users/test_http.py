@@ -152,7 +152,7 @@ async def test_what_a_plain_user_may_not_see_is_not_there(as_ada: httpx2.AsyncCl
     assert hidden.json()["title"] == missing.json()["title"]
     tokens = await as_ada.get("/v1/tokens", params={"user": SUPERUSER})
     assert (tokens.status_code, tokens.json()["code"]) == (404, "user-not-found")
-    assert {token["user_email"] for token in (await as_ada.get("/v1/tokens")).json()["items"]} == {"ada@example.com"}
+    assert {token["user"] for token in (await as_ada.get("/v1/tokens")).json()["items"]} == {"ada@example.com"}
 
 
 # Every column of the table that no body may name, and what somebody might hope for.

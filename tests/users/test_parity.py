@@ -12,7 +12,9 @@ from tests.support.doors import CliDoor, Door, HttpDoor
 ADA: Final = "ada@example.com"
 SHOWN: Final = {
     "id",
+    "kind",
     "email",
+    "name",
     "full_name",
     "is_active",
     "is_superuser",
@@ -99,7 +101,7 @@ ENTRIES: Final = [
     ("user.deactivate", {"is_active": False}),
     ("user.activate", {"is_active": True}),
     ("user.demote", {"is_superuser": False}),
-    ("user.delete", {"email": "bob@example.com"}),
+    ("user.delete", {"user": "bob@example.com"}),
 ]
 
 

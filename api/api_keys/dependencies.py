@@ -1,0 +1,17 @@
+"""The service of API keys for a request."""
+
+from typing import Annotated
+
+from fastapi import Depends
+
+from api.api_keys.service import ApiKeyService
+from api.core.dependencies import CurrentSession
+from api.tokens.dependencies import CurrentActor
+
+
+def get_api_key_service(session: CurrentSession, actor: CurrentActor) -> ApiKeyService:
+    """Return the service of API keys for this request."""
+    return ApiKeyService(session, actor)
+
+
+CurrentApiKeys = Annotated[ApiKeyService, Depends(get_api_key_service)]

@@ -1,0 +1,177 @@
+"""The rules about API keys, the same behind both doors. Who stands behind one in a request: `tokens.grants`."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.api_keys import crud
+from api.api_keys.crud import OwnedKey
+from api.api_keys.models import ApiKey
+from api.api_keys.schemas import ApiKeyCreate, ApiKeyIssued, ApiKeyQuery, ApiKeyRead
+from api.api_keys.secret import ApiKeySecret
+from api.audit import crud as audit
+from api.core.actor import Actor, Scope
+from api.core.errors import ApictlError, Kind
+from api.core.ids import uuid7
+from api.core.pagination import Cursor, cut
+from api.users.models import User
+from api.users.records import UserRecords, powers_of, require_active, require_held
+
+
+class ApiKeyNotFound(ApictlError):
+    """No such API key, or none that the caller may know of."""
+
+    kind = Kind.NOT_FOUND
+    code = "api-key-not-found"
+    title = "There is no such API key"
+
+
+class ApiKeyEnded(ApictlError):
+    """What ended cannot be rotated, and what was rotated has its successor."""
+
+    kind = Kind.CONFLICT
+    code = "api-key-ended"
+    title = "The API key has ended, or has a successor"
+
+
+class ApiKeyService:
+    """Issues, lists, replaces and ends API keys; one instance serves one call."""
+
+    def __init__(self, session: AsyncSession, actor: Actor) -> None:
+        self._session = session
+        self._actor = actor
+        self._users = UserRecords(session, actor)
+
+    async def create_api_key(self, new: ApiKeyCreate) -> ApiKeyIssued:
+        """Issue an API key: one's own, or with `api-keys:write` for somebody who may do no more than the actor.
+
+        Raises:
+            UserNotFound: There is no such user, or none that the actor may see.
+            UserInactive: They may do nothing.
+            ScopeExceedsOwner: They do not hold one of the scopes.
+            MissingScope: The actor may not issue keys for them.
+        """
+        found = await self._users.find(new.user)
+        if found is None or not self._is_own(found):
+            self._actor.require(Scope.API_KEYS_WRITE)
+        # Locked: a deactivation at the same moment comes first, or finds the key.
+        owner = await self._users.lock(new.user)
+        await self._require_charge_of(owner)
+        require_active(owner)
+        require_held(new.scopes, await powers_of(self._session, owner), owner=owner.handle)
+        lifetime = None if new.expires_in is None else timedelta(seconds=new.expires_in)
+        secret = ApiKeySecret.new(uuid7())
+        row = await crud.add(
+            self._session,
+            id=secret.id,
+            digest=secret.digest,
+            lifetime=lifetime,
+            user_id=owner.id,
+            name=new.name,
+            scopes=new.scopes,
+            networks=new.networks,
+        )
+        await self._audit("api_key.create", row, owner, name=row.name, scopes=row.scopes)
+        return issued(OwnedKey(row, owner), secret)
+
+    async def list_api_keys(self, query: ApiKeyQuery) -> tuple[list[ApiKeyRead], str | None]:
+        """Return a page of API keys, the newest first; without `api-keys:read`, only the actor's own.
+
+        Raises:
+            UserNotFound: There is no such user, or none that the actor may see.
+            BadRequest: The cursor is not of this list.
+        """
+        user_id = await self._users.whose(query.user, Scope.API_KEYS_READ)
+        after = None if query.cursor is None else Cursor.decode(query.cursor, sort="-created_at")
+        rows = await crud.page(self._session, user_id=user_id, live_only=query.live, limit=query.limit, after=after)
+        rows, following = cut(rows, query.limit, lambda row: Cursor("-created_at", row.key.created_at, row.key.id))
+        return [ApiKeyRead(**read(row)) for row in rows], following
+
+    async def rotate_api_key(self, key_id: UUID, *, overlap: int) -> ApiKeyIssued:
+        """Issue a successor that may do the same for as long again; both are good during the overlap (seconds).
+
+        Raises:
+            ApiKeyNotFound: There is none that the actor may see.
+            ApiKeyEnded: It no longer works, or was rotated before.
+            MissingScope: The actor may not issue keys for its owner.
+        """
+        row = await self._lock(key_id)
+        old, owner = row.key, row.user
+        if not is_live(row) or old.successor_id is not None:
+            raise ApiKeyEnded(
+                f"The API key {key_id} was rotated before: its successor is {old.successor_id}"
+                if old.successor_id is not None
+                else f"The API key {key_id} has ended",
+                hint="create a new one: apictl create-api-key",
+            )
+        secret = ApiKeySecret.new(uuid7())
+        new = await crud.add(
+            self._session,
+            id=secret.id,
+            digest=secret.digest,
+            lifetime=None if old.expires_at is None else old.expires_at - old.created_at,
+            user_id=owner.id,
+            name=old.name,
+            scopes=old.scopes,
+            networks=old.networks,
+        )
+        await crud.succeed(self._session, old.id, successor_id=new.id, overlap=timedelta(seconds=overlap))
+        await self._audit("api_key.rotate", old, owner, successor=str(new.id), overlap=overlap)
+        return issued(OwnedKey(new, owner), secret)
+
+    async def revoke_api_key(self, key_id: UUID) -> tuple[ApiKeyRead, bool]:
+        """End an API key at once. Returns it, and whether it had not been revoked before.
+
+        Raises:
+            ApiKeyNotFound: There is none that the actor may see.
+        """
+        row = await self._lock(key_id)
+        ended = await crud.revoke(self._session, key_id)
+        if ended is not None:
+            row.key.revoked_at = ended
+            await self._audit("api_key.revoke", row.key, row.user)
+        return ApiKeyRead(**read(row)), ended is not None
+
+    async def _lock(self, key_id: UUID) -> OwnedKey:
+        if self._actor.is_nobody:
+            self._actor.require(Scope.API_KEYS_WRITE)
+        row = await crud.owned(self._session, key_id, lock=True)
+        # A key may end itself, whatever else it may do.
+        if row is None or not (
+            self._is_own(row.user) or self._actor.may(Scope.API_KEYS_WRITE) or key_id == self._actor.api_key_id
+        ):
+            raise ApiKeyNotFound(f"There is no API key {key_id}")
+        if key_id != self._actor.api_key_id:
+            await self._require_charge_of(row.user)
+        return row
+
+    def _is_own(self, user: User) -> bool:
+        return user.id == self._actor.user_id and not self._actor.narrowed
+
+    async def _require_charge_of(self, owner: User) -> None:
+        if not self._is_own(owner):
+            self._actor.require(Scope.API_KEYS_WRITE)
+            # Whoever holds an account's key can do what it can.
+            await self._users.require_power_over(owner)
+
+    async def _audit(self, action: str, row: ApiKey, owner: User, **detail: object) -> None:
+        detail = {"user": owner.handle, **detail}
+        await audit.add(self._session, self._actor, action=action, target="api_key", target_id=row.id, detail=detail)
+
+
+def is_live(row: OwnedKey) -> bool:
+    """Tell whether a key works now."""
+    expired = row.key.expires_at is not None and row.key.expires_at <= datetime.now(UTC)
+    return row.key.revoked_at is None and not expired and row.user.is_active
+
+
+def read(row: OwnedKey) -> dict[str, object]:
+    """Return the fields of a key that both doors show."""
+    stored = {name: getattr(row.key, name) for name in ApiKeyRead.model_fields.keys() - {"user", "is_live"}}
+    return stored | {"user": row.user.handle, "is_live": is_live(row)}
+
+
+def issued(row: OwnedKey, secret: ApiKeySecret) -> ApiKeyIssued:
+    """Return a new key with its text."""
+    return ApiKeyIssued(**read(row), key=secret.text)

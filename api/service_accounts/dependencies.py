@@ -1,0 +1,17 @@
+"""The service of service accounts for a request."""
+
+from typing import Annotated
+
+from fastapi import Depends
+
+from api.core.dependencies import CurrentSession
+from api.service_accounts.service import ServiceAccountService
+from api.tokens.dependencies import CurrentActor
+
+
+def get_service_account_service(session: CurrentSession, actor: CurrentActor) -> ServiceAccountService:
+    """Return the service of service accounts for this request."""
+    return ServiceAccountService(session, actor)
+
+
+CurrentServiceAccounts = Annotated[ServiceAccountService, Depends(get_service_account_service)]

@@ -1,0 +1,42 @@
+"""The HTTP door to service accounts; once made, they are at `/v1/users/{name}` like everybody."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Response
+
+from api.core.problems import responses
+from api.service_accounts.dependencies import CurrentServiceAccounts
+from api.service_accounts.schemas import ServiceAccountCreate, ServiceAccountQuery
+from api.users.router import shown
+from api.users.schemas import UserPage, UserRead
+
+router = APIRouter(prefix="/v1/service-accounts", tags=["service accounts"])
+
+
+@router.post(
+    "",
+    status_code=201,
+    responses=responses(400, 401, 403, 404, 409, 413, 422, 503)
+    | {200: {"model": UserRead, "description": "The name was taken, and `if_exists` said so."}},
+)
+async def create_service_account(
+    new: ServiceAccountCreate,
+    accounts: CurrentServiceAccounts,
+    response: Response,
+    *,
+    if_exists: Annotated[Literal["fail", "skip"], Query(description="What to do if the name is taken.")] = "fail",
+) -> UserRead:
+    """Create a service account: for a machine, without a password or an address."""
+    outcome = await accounts.create_service_account(new, if_exists=if_exists)
+    response.status_code = 201 if outcome.created else 200
+    response.headers["Location"] = f"/v1/users/{outcome.user.id}"
+    return shown(outcome.user, response)
+
+
+@router.get("", responses=responses(400, 401, 403, 422, 503))
+async def list_service_accounts(
+    query: Annotated[ServiceAccountQuery, Query()], accounts: CurrentServiceAccounts
+) -> UserPage:
+    """List service accounts, in the order of their names."""
+    items, next_cursor = await accounts.list_service_accounts(query)
+    return UserPage(items=[UserRead.model_validate(user) for user in items], next_cursor=next_cursor)

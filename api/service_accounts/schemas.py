@@ -1,0 +1,47 @@
+"""What goes in about service accounts; what comes out is a user."""
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from api.users.schemas import AccountQuery, Body, FullName, RoleName
+
+
+def no_id(name: str) -> str:
+    """Return the name, unless it could be taken for an id.
+
+    Raises:
+        ValueError: It could.
+    """
+    try:
+        UUID(name)
+    except ValueError:
+        return name
+    raise ValueError("it looks like an id")
+
+
+ServiceAccountName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$"),
+    AfterValidator(no_id),
+    Field(description="Lower-case letters, digits and hyphens; for good.", examples=["deploy"]),
+]
+Sort = Literal["created_at", "-created_at", "name", "-name"]
+
+
+class ServiceAccountCreate(Body):
+    """A new service account."""
+
+    name: ServiceAccountName
+    full_name: Annotated[FullName, Field(description="What it is for.", examples=["Deploys the web site"])] = ""
+    roles: Annotated[
+        list[RoleName],
+        Field(max_length=100, description="What it may do.", examples=[["support"]]),
+    ] = Field(default_factory=list)
+
+
+class ServiceAccountQuery(AccountQuery):
+    """Which service accounts to list."""
+
+    sort: Annotated[Sort, Field(description="Order; a minus sign reverses it.")] = "name"
