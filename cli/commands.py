@@ -20,7 +20,9 @@ COMMANDS: Final[dict[str, Entry]] = {
     "set-password": Entry("cli.users", "Users", "Set a user's password; all their sessions end."),
     "activate-user": Entry("cli.users", "Users", "Let a user log in again."),
     "deactivate-user": Entry("cli.users", "Users", "Keep a user from logging in; all their sessions end at once."),
-    "promote-user": Entry("cli.users", "Users", "Make a user a superuser, who may do everything."),
+    "promote-user": Entry(
+        "cli.users", "Users", "Make a user a superuser, who may do everything; all their sessions end."
+    ),
     "demote-user": Entry("cli.users", "Users", "Take a superuser's powers, in live sessions too."),
     "delete-user": Entry("cli.users", "Users", "Delete a user and their sessions."),
     "create-service-account": Entry("cli.service_accounts", "Users", "Create a service account, for a machine."),

@@ -7,7 +7,7 @@ import typer
 from api.core.actor import Scope
 from cli.context import Call, command
 from cli.output import Item, Listing
-from cli.users import IfVersion, User, item
+from cli.users import IfVersion, User, item, ref
 
 if TYPE_CHECKING:
     from api.roles.service import RoleService
@@ -28,6 +28,17 @@ def service(call: Call) -> "RoleService":
     from api.roles.service import RoleService
 
     return RoleService(call.session, call.actor)
+
+
+def named(role: str) -> str:
+    """Return the name of a role, if HTTP would take it in a path.
+
+    Raises:
+        ValidationError: It would not; the bridge makes the same failure of it.
+    """
+    from api.roles.schemas import RolePath
+
+    return RolePath(role=role).role
 
 
 def body(role: Any) -> dict[str, Any]:
@@ -60,7 +71,7 @@ async def show_role(call: Call, name: Name) -> Item:
 
     Example: apictl show-role support
     """
-    return Item(body(await service(call).get_role(name)))
+    return Item(body(await service(call).get_role(named(name))))
 
 
 @command("read")
@@ -104,7 +115,7 @@ async def update_role(
     }
     if not given:
         raise BadRequest("Nothing to change was named", hint="use --scope or --description")
-    outcome = await service(call).update_role(name, RoleUpdate(**given), if_version=if_version)
+    outcome = await service(call).update_role(named(name), RoleUpdate(**given), if_version=if_version)
     return Item(body(outcome.role), call.changed(changed=outcome.changed))
 
 
@@ -114,7 +125,7 @@ async def delete_role(call: Call, name: Name, if_version: RoleVersion = None) ->
 
     Example: apictl delete-role support
     """
-    return Item(body(await service(call).delete_role(name, if_version=if_version)), call.changed(changed=True))
+    return Item(body(await service(call).delete_role(named(name), if_version=if_version)), call.changed(changed=True))
 
 
 @command("write")
@@ -123,7 +134,7 @@ async def grant_role(call: Call, user: User, name: Name, if_version: IfVersion =
 
     Example: apictl grant-role ada@example.com support
     """
-    return item(call, await service(call).grant_role(user, name, if_version=if_version))
+    return item(call, await service(call).grant_role(ref(user), named(name), if_version=if_version))
 
 
 @command("write")
@@ -132,7 +143,7 @@ async def revoke_role(call: Call, user: User, name: Name, if_version: IfVersion 
 
     Example: apictl revoke-role ada@example.com support
     """
-    return item(call, await service(call).revoke_role(user, name, if_version=if_version))
+    return item(call, await service(call).revoke_role(ref(user), named(name), if_version=if_version))
 
 
 @command("read")

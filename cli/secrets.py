@@ -10,7 +10,8 @@ import typer
 from cli.context import Call
 from cli.signals import at_a_prompt
 
-MAX_BYTES = 4096
+# As much as HTTP takes for a body; the policy judges the rest.
+MAX_BYTES = 64 * 1024
 GENERATED_WORDS = 5
 
 PasswordStdin = Annotated[

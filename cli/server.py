@@ -103,7 +103,7 @@ def quickstart(
         load_secret_key(call.settings, create=True)
         password = generate()
         created = complete(prepare(call, email=email, password=password))
-        welcome(url(listening), email if created else None, password)
+        welcome(call, url(listening), email if created else None, password)
         run_server(config(call, create_app(call.settings), access_log=True), listening)
 
 
@@ -134,9 +134,14 @@ async def prepare(call: Call, *, email: str | None, password: str) -> bool:
             return await users.create_first_superuser(UserCreate(email=email, password=password)) is not None
 
 
-def welcome(address: str, email: str | None, password: str) -> None:
+def welcome(call: Call, address: str, email: str | None, password: str) -> None:
     """Print what a person needs next; the password only when it was made just now."""
+    from api.database import redact
+
     lines = [f"apictl is running on {address} (Ctrl-C stops everything)", "", f"  API docs     {address}/docs"]
+    if call.settings.database_url is not None:
+        # It may come from another project's DATABASE_URL: whoever did not mean that sees it here.
+        lines += [f"  database     {redact(call.settings.database_url.get_secret_value())}"]
     if email is not None:
         lines += [f"  superuser    {email}", f"  password     {password}   (shown once: keep it)"]
     lines += [
@@ -242,14 +247,24 @@ def run_server(settings: "Config", listening: "socket.socket") -> None:
             for connection in list(self.server_state.connections):
                 connection.transport.abort()
 
+    class Workers(Multiprocess):
+        # It returns when it was told to stop, or when a worker cannot start, and does not say which it was.
+        def handle_int(self) -> None:
+            ended.append(130)
+            super().handle_int()
+
+        def handle_term(self) -> None:
+            ended.append(143)
+            super().handle_term()
+
     server = Server(settings)
     if settings.should_reload:
         # A child of its own, to which no class of ours can be sent.
         ChangeReload(settings, target=uvicorn.Server(settings).run, sockets=[listening]).run()
     elif settings.workers > 1:
-        Multiprocess(settings, sockets=[listening]).run()
-        # It returns when it was told to stop, and does not say by which signal.
-        ended.append(143)
+        Workers(settings, sockets=[listening]).run()
+        if not ended:
+            raise ServerFailed(hint="the log above says why")
     else:
         # Its own event loop: uvloop's.
         server.run(sockets=[listening])

@@ -50,6 +50,17 @@ def service(call: Call) -> "UserService":
     return UserService(call.session, call.actor, call.runtime.passwords)
 
 
+def ref(user: str) -> str:
+    """Return what names a user, if HTTP would take it in a path.
+
+    Raises:
+        ValidationError: It would not; the bridge makes the same failure of it.
+    """
+    from api.users.schemas import UserPath
+
+    return UserPath(user=user).user
+
+
 def body(user: Any) -> dict[str, Any]:
     """Return a user as HTTP shows it."""
     from api.users.schemas import UserRead
@@ -101,7 +112,7 @@ async def show_user(call: Call, user: User) -> Item:
 
     Example: apictl show-user ada@example.com
     """
-    return Item(body(await service(call).get_user(user)))
+    return Item(body(await service(call).get_user(ref(user))))
 
 
 @command("read")
@@ -156,7 +167,7 @@ async def update_user(
     given = {name: value for name, value in (("email", email), ("full_name", full_name)) if value is not None}
     if not given:
         raise BadRequest("Nothing to change was named", hint="use --email or --full-name")
-    return item(call, await service(call).update_user(user, UserUpdate(**given), if_version=if_version))
+    return item(call, await service(call).update_user(ref(user), UserUpdate(**given), if_version=if_version))
 
 
 @command("write")
@@ -173,8 +184,11 @@ async def set_password(
 
     Example: apictl set-password ada@example.com --generate-password
     """
+    from api.users.schemas import PasswordSet
+
     password = read_password(call, stdin=password_stdin, file=password_file, generated=generate_password)
-    outcome = await service(call).set_password(user, password or "", if_version=if_version)
+    new = PasswordSet(password=password or "")
+    outcome = await service(call).set_password(ref(user), new.password, if_version=if_version)
     shown = generate_password and not call.dry_run
     return item(call, outcome, **({"generated_password": password} if shown else {}))
 
@@ -185,7 +199,7 @@ async def activate_user(call: Call, user: User, if_version: IfVersion = None) ->
 
     Example: apictl activate-user ada@example.com
     """
-    return item(call, await service(call).activate_user(user, if_version=if_version))
+    return item(call, await service(call).activate_user(ref(user), if_version=if_version))
 
 
 @command("write")
@@ -194,16 +208,16 @@ async def deactivate_user(call: Call, user: User, if_version: IfVersion = None) 
 
     Example: apictl deactivate-user ada@example.com
     """
-    return item(call, await service(call).deactivate_user(user, if_version=if_version))
+    return item(call, await service(call).deactivate_user(ref(user), if_version=if_version))
 
 
 @command("write")
 async def promote_user(call: Call, user: User, if_version: IfVersion = None) -> Item:
-    """Make a user a superuser, who may do everything.
+    """Make a user a superuser, who may do everything; all their sessions end.
 
     Example: apictl promote-user ada@example.com
     """
-    return item(call, await service(call).promote_user(user, if_version=if_version))
+    return item(call, await service(call).promote_user(ref(user), if_version=if_version))
 
 
 @command("write")
@@ -212,7 +226,7 @@ async def demote_user(call: Call, user: User, if_version: IfVersion = None) -> I
 
     Example: apictl demote-user ada@example.com
     """
-    return item(call, await service(call).demote_user(user, if_version=if_version))
+    return item(call, await service(call).demote_user(ref(user), if_version=if_version))
 
 
 @command("destroy")
@@ -221,7 +235,7 @@ async def delete_user(call: Call, user: User, if_version: IfVersion = None) -> I
 
     Example: apictl delete-user ada@example.com
     """
-    found = await service(call).get_user(user)
+    found = await service(call).get_user(ref(user))
     await call.confirm("deletes the user", expected=found.handle)
     deleted = await service(call).delete_user(str(found.id), if_version=if_version)
     return Item(body(deleted), call.changed(changed=True))

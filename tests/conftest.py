@@ -42,6 +42,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
     Not below pytest's own: nobody but its owner can enter that, and as root PostgreSQL runs under another account.
     """
+    # What is read before a test begins must not come from the machine either.
+    for name in set(os.environ) - {*bare_environment(), *measured(), postgres.SERVER_VARIABLE, "APICTL_TESTS"}:
+        if name not in {"APICTL_STATE_DIR", "APICTL_TEST_THOROUGH"}:
+            del os.environ[name]
     if not hasattr(config, "workerinput"):
         folder = Path(mkdtemp(prefix="apictl-tests-", dir=memory()))
         folder.chmod(0o755)

@@ -43,6 +43,10 @@ def steps(block: str) -> Iterator[tuple[str, str]]:
 BLOCKS: Final = [list(steps(block)) for block in BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8"))]
 
 
+# `make run` reads it as well, and it may name a database with somebody's data.
+without_settings = pytest.mark.skipif(
+    (ROOT / ".env").exists(), reason="there is an .env in this clone, and the tour would work on what it names"
+)
 OWN: Final = "export APICTL_DATABASE_URL=postgresql://"
 OTHERS: Final = [block for block in BLOCKS[3:] if not block[0][0].startswith(OWN)]
 
@@ -64,6 +68,7 @@ def ask(shell: Terminal, command: str) -> str:
     return shell.screen.partition("\n")[2].removesuffix(PROMPT)
 
 
+@without_settings
 def test_the_two_commands_and_the_tour(environment: dict[str, str]) -> None:
     (run, answer), *rest = BLOCKS[0]
     tour = BLOCKS[2]
@@ -90,16 +95,19 @@ def test_the_two_commands_and_the_tour(environment: dict[str, str]) -> None:
         assert "***" not in server.screen
     # Again: nothing is made anew, so no password is shown; and at once. Most of it is the import of the application,
     # which is the machine's own measure here: 2 s are 2.2 times that where these lines were written, and it took 1.3.
-    began = time.monotonic()
-    subprocess.run([ROOT / ".venv/bin/python", "-c", "import api.main"], cwd=ROOT, check=True)
-    importing = time.monotonic() - began
-    began = time.monotonic()
-    with terminal("run", environment=environment, cwd=ROOT, program="make") as server:
-        server.wait_for("Application startup complete")
-        assert time.monotonic() - began < 4 * importing
-        assert "superuser" not in server.screen
-        server.type("\x03")
-        assert server.end() in {0, -signal.SIGINT}
+    ratios: list[float] = []
+    while not ratios or (min(ratios) > 2.2 and len(ratios) < 4):
+        began = time.monotonic()
+        subprocess.run([ROOT / ".venv/bin/python", "-c", "import api.main"], cwd=ROOT, check=True)
+        importing = time.monotonic() - began
+        began = time.monotonic()
+        with terminal("run", environment=environment, cwd=ROOT, program="make") as server:
+            server.wait_for("Application startup complete")
+            ratios.append((time.monotonic() - began) / importing)
+            assert "superuser" not in server.screen
+            server.type("\x03")
+            assert server.end() in {0, -signal.SIGINT}
+    assert min(ratios) <= 2.2, ratios
 
 
 def test_your_own_postgresql(environment: dict[str, str], empty_url: str) -> None:
@@ -120,11 +128,12 @@ def test_your_own_postgresql(environment: dict[str, str], empty_url: str) -> Non
             assert ask(shell, "echo $?").strip() == "0", f"{command}\n{printed}"
         shell.type(serve + "\n")
         shell.wait_for("Application startup complete")
+        shell.screen = ""
         shell.type("\x03")
         shell.wait_for(PROMPT)
         assert "Traceback" not in shell.screen
+        assert ask(shell, "echo $?").strip() == "130"
 
 
 def test_the_other_command() -> None:
     assert [command for command, _ in BLOCKS[1]] == ["make test"]
-    assert "test:" in (ROOT / "Makefile").read_text(encoding="utf-8")

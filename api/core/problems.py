@@ -32,6 +32,8 @@ BY_STATUS: Final[dict[int, type[ApictlError]]] = {
     413: BodyTooLarge,
     415: UnsupportedMediaType,
 }
+# Pydantic's word for a body that is no object.
+NO_OBJECT: Final = "model_attributes_type"
 AUTHENTICATE: Final = 'Bearer realm="apictl"'
 
 
@@ -113,7 +115,16 @@ async def on_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class only
     if any(item["type"] == "json_invalid" for item in error.errors()):
         return response(BadRequest("The body is not valid JSON"), request.scope)
+    if any(item["loc"] == ("body",) and item["type"] == NO_OBJECT for item in error.errors()) and not is_json(request):
+        hint = "send Content-Type: application/json"
+        return response(UnsupportedMediaType(hint=hint), request.scope)
     return response(InvalidInput.of(error.errors()), request.scope)
+
+
+def is_json(request: Request) -> bool:
+    """Tell whether a body says that it is JSON; FastAPI reads one of another type as text."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
 
 
 async def on_http_exception(request: Request, error: Exception) -> JSONResponse:

@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 
 from api.core.dependencies import CurrentSession
+from api.core.errors import DatabaseTimeout, DatabaseUnreachable
 from api.core.problems import responses
 from api.health.schemas import Health
 from api.migrations.service import require_head
@@ -19,5 +20,9 @@ async def live() -> Health:
 @router.get("/ready", responses=responses(503), openapi_extra={"security": []})
 async def ready(session: CurrentSession) -> Health:
     """Tell whether requests can be served: 503 `database-unreachable`, `schema-behind` or `database-newer` if not."""
-    await require_head(session)
+    try:
+        await require_head(session)
+    except DatabaseTimeout as error:
+        # A database that hangs is as far away as one that is gone.
+        raise DatabaseUnreachable(cause=error.cause) from error
     return Health()

@@ -64,6 +64,12 @@ class RoleUpdate(Body):
     scopes: Annotated[Scopes | None, Field(description="All that whoever has it may do afterwards.")] = None
 
 
+class RolePath(BaseModel):
+    """What names a role in a path, and on the terminal."""
+
+    role: RoleName
+
+
 class RoleRead(BaseModel):
     """A role, as both doors show it."""
 

@@ -179,7 +179,8 @@ class RoleService:
         role = found(await crud.by_name(self._session, name, lock=True), name)
         if if_version is not None and role.version != if_version:
             raise StaleVersion(
-                f"The role is at version {role.version}, not {if_version}", hint="read it again, then decide again"
+                f"The role is at version {role.version}" + (f", not {if_version}" if if_version else ""),
+                hint="read it again, then decide again",
             )
         return role
 

@@ -1,12 +1,12 @@
 """The HTTP door to service accounts; once made, they are at `/v1/users/{name}` like everybody."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
 from api.core.problems import responses
 from api.service_accounts.dependencies import CurrentServiceAccounts
-from api.service_accounts.schemas import ServiceAccountCreate, ServiceAccountQuery
+from api.service_accounts.schemas import CreateOptions, ServiceAccountCreate, ServiceAccountQuery
 from api.users.router import shown
 from api.users.schemas import UserPage, UserRead
 
@@ -23,11 +23,10 @@ async def create_service_account(
     new: ServiceAccountCreate,
     accounts: CurrentServiceAccounts,
     response: Response,
-    *,
-    if_exists: Annotated[Literal["fail", "skip"], Query(description="What to do if the name is taken.")] = "fail",
+    how: Annotated[CreateOptions, Query()],
 ) -> UserRead:
     """Create a service account: for a machine, without a password or an address."""
-    outcome = await accounts.create_service_account(new, if_exists=if_exists)
+    outcome = await accounts.create_service_account(new, if_exists=how.if_exists)
     response.status_code = 201 if outcome.created else 200
     response.headers["Location"] = f"/v1/users/{outcome.user.id}"
     return shown(outcome.user, response)

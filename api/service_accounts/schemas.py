@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from api.users.schemas import AccountQuery, Body, FullName, RoleName
 
@@ -39,6 +39,14 @@ class ServiceAccountCreate(Body):
         list[RoleName],
         Field(max_length=100, description="What it may do.", examples=[["support"]]),
     ] = Field(default_factory=list)
+
+
+class CreateOptions(BaseModel):
+    """How to create a service account; a misspelt option is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    if_exists: Annotated[Literal["fail", "skip"], Field(description="What to do if the name is taken.")] = "fail"
 
 
 class ServiceAccountQuery(AccountQuery):

@@ -104,7 +104,7 @@ class UserRecords:
             raise UserNotFound(f"There is no user {ref}")
         if if_version is not None and user.version != if_version:
             raise StaleVersion(
-                f"The user is at version {user.version}, not {if_version}",
+                f"The user is at version {user.version}" + (f", not {if_version}" if if_version else ""),
                 hint="read it again, then decide again",
             )
         return user

@@ -11,7 +11,7 @@ from api.tokens.dependencies import CurrentActor
 from api.users.dependencies import CurrentUsers
 from api.users.models import User
 from api.users.schemas import (
-    IfExists,
+    CreateOptions,
     PasswordChange,
     PasswordSet,
     ProfileUpdate,
@@ -43,15 +43,10 @@ def shown(user: User, response: Response) -> UserRead:
     | {200: {"model": UserRead, "description": "The address was taken, and `if_exists` said so."}},
 )
 async def create_user(
-    new: UserCreate,
-    users: CurrentUsers,
-    response: Response,
-    *,
-    is_superuser: Annotated[bool, Query(description="Create a superuser; needs every scope.")] = False,
-    if_exists: Annotated[IfExists, Query(description="What to do if the address is taken.")] = "fail",
+    new: UserCreate, users: CurrentUsers, response: Response, how: Annotated[CreateOptions, Query()]
 ) -> UserRead:
     """Create a user; with `if_exists=skip` or `update`, 200 and the user who has the address."""
-    outcome = await users.create_user(new, is_superuser=is_superuser, if_exists=if_exists)
+    outcome = await users.create_user(new, is_superuser=how.is_superuser, if_exists=how.if_exists)
     response.status_code = 201 if outcome.created else 200
     response.headers["Location"] = f"/v1/users/{quote(str(outcome.user.id))}"
     return shown(outcome.user, response)
@@ -120,7 +115,7 @@ async def deactivate_user(user: Ref, users: CurrentUsers, if_match: IfMatch, res
 
 @router.post("/{user}/promote", responses=WRITE)
 async def promote_user(user: Ref, users: CurrentUsers, if_match: IfMatch, response: Response) -> UserRead:
-    """Make a user a superuser."""
+    """Make a user a superuser, who may do everything; all their sessions end."""
     return shown((await users.promote_user(user, if_version=if_match)).user, response)
 
 

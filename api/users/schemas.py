@@ -8,7 +8,7 @@ from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from api.core.pagination import Limit, Page
-from api.core.text import Line, Name, Text, storable
+from api.core.text import Line, Name, Text, one_line, storable
 
 MAX_EMAIL: Final = 254
 
@@ -49,8 +49,9 @@ Email = Annotated[
 Password = Annotated[Text, Field(json_schema_extra={"format": "password"}, examples=["four unrelated words here"])]
 FullName = Annotated[Name, Field(examples=["Ada Lovelace"])]
 UserRef = Annotated[
-    Line,
+    str,
     StringConstraints(min_length=1, max_length=320),
+    AfterValidator(one_line),
     Field(description="A user's id or e-mail address, or a service account's name.", examples=["ada@example.com"]),
 ]
 RoleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
@@ -70,6 +71,15 @@ class UserCreate(Body):
     email: Email
     full_name: FullName = ""
     password: Password | None = None
+
+
+class CreateOptions(BaseModel):
+    """How to create a user; a misspelt option is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    is_superuser: Annotated[bool, Field(description="Create a superuser; needs every scope.")] = False
+    if_exists: Annotated[IfExists, Field(description="What to do if the address is taken.")] = "fail"
 
 
 class UserUpdate(Body):
@@ -96,6 +106,12 @@ class PasswordChange(Body):
 
     current_password: Password
     new_password: Password
+
+
+class UserPath(BaseModel):
+    """What names a user in a path, and on the terminal."""
+
+    user: UserRef
 
 
 class UserRead(BaseModel):

@@ -68,7 +68,7 @@ async def test_two_sources_are_one_too_many(
     assert "two sources" in ended.err
 
 
-@pytest.mark.parametrize("sent", [b"", b"\n", b"\xff\xfe\xfa password", b"x" * 5000])
+@pytest.mark.parametrize("sent", [b"", b"\n", b"\xff\xfe\xfa password", b"x" * 66_000])
 async def test_a_source_that_holds_no_password(
     apictl: Apictl, environment: dict[str, str], sent: bytes, tmp_path: Path
 ) -> None:

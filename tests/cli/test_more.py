@@ -1,11 +1,15 @@
 """What the terminal offers beside the commands themselves: acting as somebody, all pages, completion."""
 
 import socket
+from typing import Final
 
 import asyncpg
 import pytest
 
 from api.core.errors import BadRequest
+from api.users.models import User
+from cli.app import build
+from cli.commands import COMMANDS, load
 from cli.main import understood
 from cli.server import url
 from tests.conftest import SUPERUSER
@@ -29,6 +33,65 @@ async def test_as_does_what_that_user_may(apictl: Apictl, environment: dict[str,
     await apictl("deactivate-user", "ada@example.com", environment=environment)
     inactive = await apictl("show-user", "ada@example.com", "--as", "ada@example.com", environment=environment)
     assert (inactive.code, "deactivated" in inactive.err) == (4, True)
+
+
+AS_ADA: Final = {
+    "create-user": ["eve@example.com", "--no-password"],
+    "show-user": [SUPERUSER],
+    "list-users": [],
+    "update-user": [SUPERUSER, "--full-name", "x"],
+    "set-password": [SUPERUSER, "--generate-password"],
+    "activate-user": [SUPERUSER],
+    "deactivate-user": [SUPERUSER],
+    "promote-user": ["ada@example.com"],
+    "demote-user": [SUPERUSER],
+    "delete-user": [SUPERUSER, "--yes"],
+    "create-service-account": ["deploy"],
+    "list-service-accounts": [],
+    "create-role": ["other", "--scope", "users:read"],
+    "show-role": ["support"],
+    "list-roles": [],
+    "update-role": ["support", "--description", "x"],
+    "delete-role": ["support"],
+    "grant-role": ["ada@example.com", "support"],
+    "revoke-role": [SUPERUSER, "support"],
+    "explain": ["--user", SUPERUSER, "--can", "users:read"],
+    "create-token": [SUPERUSER],
+    "list-tokens": [SUPERUSER],
+    "revoke-token": ["{session}"],
+    "create-api-key": [SUPERUSER, "--name", "x"],
+    "list-api-keys": [SUPERUSER],
+    "rotate-api-key": ["{key}"],
+    "revoke-api-key": ["{key}"],
+    "migration-status": [],
+}
+
+
+async def test_every_command_does_only_what_that_user_may(
+    apictl: Apictl, environment: dict[str, str], superuser: User, database: asyncpg.Connection
+) -> None:
+    takes_as = {name for name in COMMANDS if any(one.name == "as_user" for one in build(name, load(name)).params)}
+    assert takes_as == set(AS_ADA)
+    for line in (
+        ["create-user", "ada@example.com", "--no-password"],
+        ["create-role", "support", "--scope", "users:read"],
+    ):
+        assert (await apictl(*line, environment=environment)).code == 0
+    known = {
+        "{session}": await apictl("create-token", SUPERUSER, "-o", "ids", environment=environment),
+        "{key}": await apictl("create-api-key", SUPERUSER, "--name", "x", "-o", "ids", environment=environment),
+    }
+
+    async def rows() -> list[list[asyncpg.Record]]:
+        tables = ("users", "roles", "sessions", "api_keys", "audit_entries")
+        return [await database.fetch(f"SELECT * FROM {table} ORDER BY 1") for table in tables]  # noqa: S608 - ours
+
+    before = await rows()
+    for verb, arguments in AS_ADA.items():
+        filled = [known[one].out.strip() if one in known else one for one in arguments]
+        refused = await apictl(verb, *filled, "--as", "ada@example.com", environment=environment)
+        assert refused.code in {3, 4}, (verb, refused)
+    assert await rows() == before
 
 
 async def test_all_pages(apictl: Apictl, environment: dict[str, str], database: asyncpg.Connection) -> None:

@@ -14,9 +14,13 @@ import asyncpg
 import pytest
 
 from api.config import Settings
+from api.core.errors import BadSettings
+from api.core.secret_key import refuse_weak
+from api.postgres.layout import locate
 from cli.context import Call
 from cli.server import listen
 from tests.conftest import PASSWORD
+from tests.postgres.machine import processes, until
 from tests.support.processes import APICTL, Apictl, bare_environment, measured, unmeasured
 from tests.support.server import serving
 
@@ -26,12 +30,9 @@ from tests.support.server import serving
     [
         "",
         "hunter2hunter2",
-        "changethis",
         "a" * 64,
         "abababababababababababababababababababab",
-        "changethis-changethis-changethis-changethis",
-        "your-secret-key-your-secret-key-0123456789",
-        "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
+        "0123456789changethis-0123456789abcdef",
     ],
 )
 async def test_a_weak_secret_does_not_open_a_port(apictl: Apictl, environment: dict[str, str], key: str) -> None:
@@ -43,6 +44,21 @@ async def test_a_weak_secret_does_not_open_a_port(apictl: Apictl, environment: d
     assert "secret key" in ended.err
     assert "openssl rand -hex 32" in ended.err
     assert not key or key not in ended.out + ended.err
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [
+        "changeme", "changethis", "change-me", "change-this", "your-secret", "your_secret", "supersecret",
+        "not-so-secret", "insecure", "password", "example", "09d25e094faa6ca2556c818166b7a956", "ChangeMe", "PASSWORD",
+    ],
+)  # fmt: skip
+def test_every_well_known_sample_is_refused(sample: str) -> None:
+    """However long and varied the rest of it is."""
+    random = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
+    refuse_weak(random + random, source="x")
+    with pytest.raises(BadSettings, match="too weak"):
+        refuse_weak(random + sample + random, source="x")
 
 
 async def test_a_secret_file_that_others_can_read_is_refused(
@@ -204,16 +220,18 @@ async def test_in_the_wrong_folder_nothing_is_made(apictl: Apictl, tmp_path: Pat
     assert os.listdir(tmp_path) == []  # noqa: PTH208 - one look at a folder, and nothing waits for it
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_serve_answers_until_it_is_told_to_stop(apictl: Apictl, environment: dict[str, str], workers: str) -> None:
+@pytest.mark.parametrize(("workers", "how"), [("1", signal.SIGTERM), ("2", signal.SIGTERM), ("2", signal.SIGINT)])
+def test_serve_answers_until_it_is_told_to_stop(
+    apictl: Apictl, environment: dict[str, str], workers: str, how: signal.Signals
+) -> None:
     # Workers are processes from nothing.
     environment = environment if workers == "1" else unmeasured(environment)
     with serving("serve", "--workers", workers, environment=environment, start=apictl.start) as server:
         assert server.get("/health/ready") == (200, '{"status":"ok"}')
         assert server.get("/v1/users")[0] == 401
         assert server.get("/docs")[0] == 200
-        code, printed = server.end()
-    assert code == 143
+        code, printed = server.end(how)
+    assert code == {signal.SIGINT: 130, signal.SIGTERM: 143}[how]
     assert "Traceback" not in printed
     with pytest.raises(urllib.error.URLError):
         server.get("/health/live")
@@ -286,9 +304,11 @@ def test_quickstart_from_nothing_and_again(apictl: Apictl, tmp_path: Path) -> No
         code, printed = server.end(signal.SIGINT)
     assert code == 130
     assert "shown once" not in printed
+    # Its PostgreSQL went with it.
+    until(lambda: not processes(locate(home).place), "its PostgreSQL is still there")
     assert "Traceback" not in printed
     assert (home / "secret_key").read_bytes() == key
-    # Its PostgreSQL went with it: a command starts one for itself, and stops it.
+    # A command starts one for itself, and stops it.
     shown = subprocess.run(
         [APICTL, "set-password", "admin@example.com", "--password-stdin", "-o", "json"],
         env=environment, cwd=folder, input=PASSWORD, capture_output=True, text=True, check=True,

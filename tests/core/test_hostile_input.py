@@ -1,18 +1,19 @@
 """Rows 5 and 25 to 31 of the threat table: nothing that a client can send is a 500, and nothing is half written."""
 
 import asyncio
+import base64
 import json
 import random
+import socket
+from collections.abc import AsyncIterator
 from typing import Any, Final
 from unicodedata import category
 
 import asyncpg
 import httpx2
 import pytest
-from fastapi import FastAPI
 
 from api.core.passwords import Passwords
-from api.core.runtime import Runtime
 from tests.conftest import PASSWORD, SUPERUSER
 from tests.support.cases import cases
 from tests.support.processes import Apictl
@@ -58,9 +59,12 @@ TARGETS: Final = [
     ("POST", "/v1/users", {"email": "ada@example.com", "full_name": "Ada", "password": PASSWORD}),
     ("PATCH", f"/v1/users/{SUPERUSER}", {"email": SUPERUSER, "full_name": "Root"}),
     ("PATCH", "/v1/users/me", {"full_name": "Root"}),
-    ("PUT", "/v1/users/none@example.com/password", {"password": PASSWORD}),
-    ("PUT", "/v1/users/me/password", {"current_password": "x", "new_password": PASSWORD}),
-    ("POST", "/v1/tokens", {"user": "none@example.com", "label": "x", "scopes": ["users:read"], "expires_in": 60}),
+    ("PUT", f"/v1/users/{SUPERUSER}/password", {"password": PASSWORD}),
+    ("PUT", "/v1/users/me/password", {"current_password": PASSWORD, "new_password": PASSWORD}),
+    ("POST", "/v1/tokens", {"user": SUPERUSER, "label": "x", "scopes": ["users:read"], "expires_in": 60}),
+    ("POST", "/v1/roles", {"name": "support", "description": "x", "scopes": ["users:read"]}),
+    ("POST", "/v1/service-accounts", {"name": "deploy", "full_name": "x", "roles": []}),
+    ("POST", "/v1/api-keys", {"user": SUPERUSER, "name": "x", "scopes": [], "networks": ["::1"], "expires_in": 60}),
 ]
 
 
@@ -80,10 +84,12 @@ def is_problem(answer: httpx2.Response) -> None:
 async def test_hostile_values_in_bodies(
     admin: httpx2.AsyncClient, method: str, path: str, body: dict[str, Any]
 ) -> None:
-    values = [*VALUES, *invented(cases(200), seed=1)]
+    values = [*VALUES, *invented(cases(100), seed=1)]
     for field in body:
-        for value in values:
-            text = json.dumps(body | {field: value})
+        for number, value in enumerate(values):
+            # What must be new is new each time, and who is named is there: it is the value that is refused, or stored.
+            fresh = {"email": f"a{number}@example.com", "name": f"a{number}"}
+            text = json.dumps(body | {name: fresh[name] for name in fresh if name in body} | {field: value})
             answer = await admin.request(method, path, content=text, headers={"Content-Type": "application/json"})
             assert answer.status_code < 500, (field, value)
             if answer.status_code >= 400:
@@ -124,7 +130,7 @@ async def test_hostile_values_in_queries_and_paths(admin: httpx2.AsyncClient) ->
         "\u0661",
         *invented(cases(60), seed=2),
     ]:
-        for field in ("q", "is_active", "sort", "limit", "cursor", "unknown"):
+        for field in ("q", "is_active", "sort", "limit", "cursor"):
             sent = value.encode("utf-8", "surrogatepass")
             answer = await admin.get("/v1/users", params=httpx2.QueryParams({field: sent.decode("latin-1")}))
             if answer.status_code != 200:
@@ -140,10 +146,34 @@ async def test_hostile_values_in_queries_and_paths(admin: httpx2.AsyncClient) ->
                     is_problem(answer)
 
 
+async def test_unknown_parameters_are_refused(admin: httpx2.AsyncClient) -> None:
+    for method, path in (
+        ("GET", "/v1/users"),
+        ("GET", "/v1/tokens"),
+        ("GET", "/v1/roles"),
+        ("GET", "/v1/api-keys"),
+        ("GET", "/v1/service-accounts"),
+        ("POST", "/v1/users"),
+        ("POST", "/v1/service-accounts"),
+    ):
+        answer = await admin.request(method, path, params={"is_superusr": "true"}, json={"email": "a@example.com"})
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid-input"), path
+    for number, path in enumerate(("/v1/tokens", "/v1/api-keys", "/v1/roles", "/v1/service-accounts", "/v1/users")):
+        answer = await admin.post(path, json={"user": SUPERUSER, "name": "x", "is_superuser": True, "email": "a@b.co"})
+        assert (answer.status_code, "is_superuser" in answer.text) == (422, True), (number, path)
+
+
+async def test_a_body_of_another_type_is_a_415(admin: httpx2.AsyncClient) -> None:
+    for kind in ("application/x-www-form-urlencoded", "text/plain", "x", None):
+        headers = {"Content-Type": kind} if kind else {}
+        answer = await admin.post("/v1/users", content=b'{"email":"a@example.com"}', headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (415, "unsupported-media-type"), kind
+
+
 CURSORS: Final = [
     "", "x", "=", "W10", "bnVsbA", "MQ", "e30", "W1sxXV0", "\x00", "A" * 999, "WyJlbWFpbCIsMSwieCJd", "é",
     *(
-        __import__("base64").urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+        base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
         for value in [
             ["created_at", "2026-01-01", "0" * 32], ["created_at", "x", "0" * 32], ["created_at", 5, "0" * 32],
             ["created_at", "2026-01-01T00:00:00+00:00", "zz"], ["created_at", None, None], [None, None, None],
@@ -198,29 +228,28 @@ async def test_errors_never_repeat_what_was_sent(admin: httpx2.AsyncClient) -> N
     assert canary not in (await admin.post("/v1/auth/token", data=form)).text
 
 
-async def test_a_body_over_the_limit_is_cut_off(app: FastAPI, admin: httpx2.AsyncClient) -> None:
-    async def endless() -> Any:
-        sent.append(0)
-        for _ in range(64):
-            sent[0] += 1
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("/v1/users", "application/json"), ("/v1/auth/token", "application/x-www-form-urlencoded")],
+)
+async def test_a_body_over_the_limit_is_cut_off(admin: httpx2.AsyncClient, path: str, kind: str) -> None:
+    sent = []
+
+    async def endless() -> AsyncIterator[bytes]:
+        for number in range(64):
+            sent.append(number)
             yield b"x" * 1024 * 1024
 
-    sent: list[int] = []
-    for headers in ({"Content-Type": "application/json"}, {"Content-Type": "application/x-www-form-urlencoded"}):
-        for path in ("/v1/users", "/v1/auth/token"):
-            if (path == "/v1/users") != (headers["Content-Type"] == "application/json"):
-                # A body that the route would not read is not read.
-                continue
-            declared = await admin.post(path, content=b"x" * 70_000, headers=headers)
-            assert (declared.status_code, declared.json()["code"]) == (413, "body-too-large")
-            is_problem(declared)
-            streamed = await admin.post(path, content=endless(), headers=headers)
-            assert (streamed.status_code, streamed.json()["code"]) == (413, "body-too-large")
+    headers = {"Content-Type": kind}
+    declared = await admin.post(path, content=b"x" * 70_000, headers=headers)
+    assert (declared.status_code, declared.json()["code"]) == (413, "body-too-large")
+    is_problem(declared)
+    streamed = await admin.post(path, content=endless(), headers=headers)
+    assert (streamed.status_code, streamed.json()["code"]) == (413, "body-too-large")
+    assert len(sent) <= 2, "it was read beyond the limit"
 
 
-async def test_a_megabyte_of_password_is_refused_unhashed(
-    admin: httpx2.AsyncClient, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_long_password_is_refused_unhashed(admin: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     hashed: list[str] = []
     monkeypatch.setattr(Passwords, "_check_and_hash", lambda self, password, personal: hashed.append(password))
     for password in ("x" * 257, "\U0001f511" * 257, "\U0001f511" * 250 + "x" * 25, "x" * 60_000):
@@ -247,7 +276,7 @@ FAULTS: Final = [
     (asyncpg.exceptions.InternalClientError("x"), 503, "database-unreachable"),
     (asyncpg.exceptions.InterfaceError("x"), 503, "database-unreachable"),
     (ConnectionRefusedError("x"), 503, "database-unreachable"),
-    (__import__("socket").gaierror("x"), 503, "database-unreachable"),
+    (socket.gaierror("x"), 503, "database-unreachable"),
     (TimeoutError(), 504, "database-timeout"),
     (asyncpg.exceptions.SyntaxOrAccessError("x"), 500, "internal-error"),
     (ZeroDivisionError("x"), 500, "internal-error"),
@@ -268,7 +297,8 @@ async def test_what_the_database_does_has_its_status(
     async def fail(*_: Any, **__: Any) -> None:
         raise fault
 
-    # The identity statement is cached by now; this one is prepared for the first time.
+    # Prepares the identity statement; what is prepared afterwards is the list's.
+    assert (await admin.get("/v1/users/me")).status_code == 200
     monkeypatch.setattr(asyncpg.Connection, "prepare", fail)
     answer = await admin.get("/v1/users", params={"q": "never asked before", "sort": "-email"})
     assert (answer.status_code, answer.json()["code"]) == (status, code)
@@ -280,12 +310,10 @@ async def test_what_the_database_does_has_its_status(
         assert any(answer.headers["X-Request-Id"] in line for line in caplog.messages)
 
 
-@pytest.mark.parametrize("text", ["\x00", "\x1b[31mred", "\udcff", "a\tb", "x" * 300, "\u202eabc"])
+@pytest.mark.parametrize("text", ["\x1b[31mred", "\udcff", "a\tb", "x" * 300, "\u202eabc"])
 async def test_the_terminal_refuses_the_same_without_a_traceback(
     apictl: Apictl, environment: dict[str, str], text: str, database: asyncpg.Connection
 ) -> None:
-    if "\x00" in text:
-        pytest.skip("a command line cannot hold U+0000")
     for line in (
         ["create-user", text, "--no-password"],
         ["create-user", "ada@example.com", "--no-password", "--full-name", text],

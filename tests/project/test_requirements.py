@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from importlib.metadata import distributions
 from typing import Any, Final
 
 import pytest
@@ -59,6 +60,20 @@ def test_what_is_asked_for(name: str) -> None:
         found = pinned.get(canonicalize_name(asked.name), [])
         assert found, f"{asked.name} is not in requirements/{name}: run `make lock`"
         assert all(asked.specifier.contains(version) for version in found), f"{asked}, but {found}: run `make lock`"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_pins_keep_the_extras_that_somebody_asks_for(name: str) -> None:
+    """Without them, an older pip takes the newest release of `coverage[toml]`, and refuses it for want of a hash."""
+    pinned = {canonicalize_name(pin.name): pin for pin, _ in pins(name)}
+    # Those of other systems are not here.
+    installed = {canonicalize_name(found.name): found for found in distributions()}
+    for found in (installed[package] for package in pinned.keys() & installed.keys()):
+        for asked in map(Requirement, found.requires or ()):
+            applies = asked.marker is None or asked.marker.evaluate({"extra": ""})
+            if asked.extras and applies and canonicalize_name(asked.name) in pinned:
+                kept = pinned[canonicalize_name(asked.name)].extras
+                assert asked.extras <= kept, f"{found.name} asks for {asked}: run `make lock`"
 
 
 def test_development_has_what_production_has() -> None:

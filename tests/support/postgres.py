@@ -70,7 +70,7 @@ def locked(path: Path) -> Iterator[None]:
 
 async def migrate(url: str) -> None:
     """Bring a database to head, as `apictl migrate` does."""
-    async with Runtime.open(Settings(database_url=SecretStr(url))) as runtime:
+    async with Runtime.open(Settings(_env_file=None, database_url=SecretStr(url))) as runtime:
         await MigrationService(runtime.transaction, runtime.patient_engine, Actor.operator("tests")).upgrade()
 
 
@@ -96,7 +96,10 @@ async def template(url: str, shared: Path, *, superuser: tuple[UUID, str, str] |
 
 async def add_superuser(url: str, user_id: UUID, email: str, password_hash: str) -> None:
     """Create the first superuser, as quickstart does, and give them this id and password."""
-    async with Runtime.open(Settings(database_url=SecretStr(url))) as runtime, runtime.transaction() as session:
+    async with (
+        Runtime.open(Settings(_env_file=None, database_url=SecretStr(url))) as runtime,
+        runtime.transaction() as session,
+    ):
         users = UserService(session, Actor.operator("tests"), runtime.passwords)
         created = await users.create_first_superuser(UserCreate(email=email))
         assert created is not None

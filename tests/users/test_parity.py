@@ -2,6 +2,7 @@
 
 import json
 from typing import Any, Final
+from urllib.parse import quote
 
 import asyncpg
 import pytest
@@ -144,3 +145,46 @@ async def test_both_doors_print_the_same_problem(both: list[Door]) -> None:
         assert problem.pop("instance") in {"", "/v1/users"}
         problem.pop("request_id")
     assert problems[0] == problems[1]
+
+
+REF_VERBS: Final = {
+    "update-user": {"full_name": "x"},
+    "set-password": {"secret": PASSWORD},
+    "activate-user": {},
+    "deactivate-user": {},
+    "promote-user": {},
+    "demote-user": {},
+    "delete-user": {},
+}
+
+
+async def test_every_change_can_be_held_to_a_version(door: Door) -> None:
+    made = (await door.do("create-user", ADA, no_password=True)).body
+    for verb, options in REF_VERBS.items():
+        stale: dict[str, Any] = {**options, "if_version": 7}
+        assert (await door.do(verb, ADA, **stale)).code == "stale-version", verb
+    assert (await door.do("show-user", ADA)).body == made
+
+
+@pytest.mark.parametrize("limit", [201, 0, -1, 2**63])
+async def test_lists_are_capped(door: Door, limit: int) -> None:
+    for verb in ("list-users", "list-tokens", "list-api-keys", "list-roles", "list-service-accounts"):
+        assert (await door.do(verb, limit=limit)).code == "invalid-input", verb
+
+
+@pytest.mark.parametrize("ref", ["\x01", "x" * 400, "\u202e", "ada@example.com\n@x"])
+async def test_what_can_name_nobody_is_refused_alike(door: Door, ref: str) -> None:
+    for verb, options in {"show-user": {}, **REF_VERBS}.items():
+        if door.name == "http":
+            ref = quote(ref, safe="%")
+        assert (await door.do(verb, ref, **options)).code == "invalid-input", verb
+
+
+@pytest.mark.parametrize(
+    ("secret", "code"),
+    [("four unrelated \x00 words here", "invalid-input"), ("x" * 5000, "weak-password"), ("short", "weak-password")],
+)
+async def test_passwords_are_refused_alike(door: Door, secret: str, code: str) -> None:
+    await door.do("create-user", ADA, no_password=True)
+    assert (await door.do("set-password", ADA, secret=secret)).code == code
+    assert (await door.do("create-user", "bob@example.com", secret=secret)).code == code
