@@ -257,7 +257,7 @@ def apictl() -> Iterator[Apictl]:
 @pytest.fixture
 def cli_door(apictl: Apictl, environment: dict[str, str], superuser: User) -> CliDoor:
     """The terminal door, opened by an operator; the superuser is there as well, so that both worlds are the same."""
-    return CliDoor(apictl, environment | measured())
+    return CliDoor(apictl, environment)
 
 
 @pytest.fixture(params=["http", "cli"])
