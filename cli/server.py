@@ -1,5 +1,6 @@
 """Commands that serve: in production, while developing, and for the first five minutes."""
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -189,7 +190,8 @@ def listen(call: Call, host: str | None, port: int | None) -> "socket.socket":
         raise BadSettings(
             f"Cannot listen on {host}:{port}",
             cause=error.strerror,
-            hint="choose another: --port, --host, or APICTL_LISTEN_PORT, APICTL_LISTEN_HOST",
+            hint=("perhaps apictl runs there already; or " if error.errno == errno.EADDRINUSE else "")
+            + "choose another: --port, --host, or APICTL_LISTEN_PORT, APICTL_LISTEN_HOST",
         ) from None
     listening.set_inheritable(True)
     return listening

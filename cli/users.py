@@ -94,13 +94,14 @@ async def create_user(
     """
     from api.users.schemas import UserCreate
 
+    given = {"email": email} | ({} if full_name is None else {"full_name": full_name})
+    # Before anybody is asked for a password: a misspelt address is no reason to type one twice.
+    UserCreate(**given)
     password = read_password(
         call, stdin=password_stdin, file=password_file, generated=generate_password, none=no_password
     )
     outcome = await service(call).create_user(
-        UserCreate(email=email, password=password, **({} if full_name is None else {"full_name": full_name})),
-        is_superuser=superuser,
-        if_exists=if_exists.value,
+        UserCreate(**given, password=password), is_superuser=superuser, if_exists=if_exists.value
     )
     shown = generate_password and outcome.created and not call.dry_run
     return item(call, outcome, **({"generated_password": password} if shown else {}))

@@ -132,6 +132,12 @@ def test_a_prompt_asks_twice_and_shows_nothing(apictl: Apictl, environment: dict
         assert seen.end() == 2
 
 
+def test_nobody_is_asked_for_a_password_for_no_address(apictl: Apictl, environment: dict[str, str]) -> None:
+    with terminal("create-user", "noat", environment=environment, start=apictl.start) as seen:
+        assert seen.end() == 6
+        assert "Password" not in seen.screen
+
+
 def test_the_end_of_input_at_a_prompt_changes_nothing(apictl: Apictl, environment: dict[str, str]) -> None:
     with terminal(*CREATE, environment=environment, start=apictl.start) as seen:
         seen.wait_for("or more\\): ")

@@ -39,5 +39,5 @@ def test_commands() -> None:
     }
     registered = {(entry.module, name) for name, entry in COMMANDS.items()}
     missing = [f'    "{name}": Entry("{module}", …),' for module, name in sorted(defined - registered)]
-    assert not missing, "COMMANDS in cli/main.py lacks:\n" + "\n".join(missing)
+    assert not missing, "COMMANDS in cli/commands.py lacks:\n" + "\n".join(missing)
     assert registered == defined

@@ -28,7 +28,7 @@ from tests.support.processes import own_terminal
 
 
 def serve(address: str) -> None:
-    """Answer one client at a time until the socket is removed or the parent goes away."""
+    """Answer clients, a child for each, until the parent ends us."""
     # Children are waited for by those who answer for them.
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(address + ".new")

@@ -93,8 +93,8 @@ async def test_unknown_and_known_addresses_cost_the_same(
         order = [SUPERUSER, "nobody@example.com"] * 50
         random.shuffle(order)
         taken = [(username, await seconds(username)) for username in order]
-        known = [time for username, time in taken if username == SUPERUSER]
-        unknown = [time for username, time in taken if username != SUPERUSER]
+        known = [lasted for username, lasted in taken if username == SUPERUSER]
+        unknown = [lasted for username, lasted in taken if username != SUPERUSER]
         return sum(one > other for one in known for other in unknown) / (len(known) * len(unknown))
 
     await seconds(SUPERUSER)
