@@ -40,8 +40,9 @@ def known_scopes(names: list[str]) -> list[str]:
 Scopes = Annotated[
     # Text, not Scope: a strict body would refuse "users:read" as not yet being one.
     list[Annotated[str, StringConstraints(max_length=64)]],
-    AfterValidator(known_scopes),
+    # Counted as they were sent, before each is kept once.
     Field(max_length=len(Scope), examples=[["users:read"]]),
+    AfterValidator(known_scopes),
 ]
 
 
