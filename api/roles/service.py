@@ -172,7 +172,7 @@ class RoleService:
         user = await self._users.get(question.user)
         decision = (await powers_of(self._session, user)).decide(question.can)
         return Explanation(
-            user_id=user.id, user=user.email, can=question.can, allowed=decision.allowed, rule=decision.rule
+            user_id=user.id, user=user.handle, can=question.can, allowed=decision.allowed, rule=decision.rule
         )
 
     async def _lock(self, name: str, *, if_version: int | None = None) -> Role:

@@ -116,6 +116,8 @@ async def test_explanations(door: Door, database: asyncpg.Connection) -> None:
     assert await explained(ADA, "users:read") == (True, "the role support holds it")
     refused = (False, "the user is no superuser, and none of their roles holds it")
     assert await explained(ADA, "users:delete") == refused
+    await door.do("create-service-account", "deploy", role="support")
+    assert await explained("deploy", "users:read") == (True, "the role support holds it")
     await database.execute("UPDATE roles SET scopes = '{a:scope:of:old}'")
     assert await explained(ADA, "users:read") == refused
     await door.do("deactivate-user", ADA)
