@@ -83,15 +83,13 @@ async def page(
     return [OwnedKey(*row) for row in await session.execute(ordered)]
 
 
-async def succeed(session: AsyncSession, key_id: UUID, *, successor_id: UUID, overlap: timedelta) -> datetime | None:
-    """Name a key's successor, and let the key end after the overlap, or before if it would; return when."""
-    statement = (
+async def succeed(session: AsyncSession, key_id: UUID, *, successor_id: UUID, overlap: timedelta) -> None:
+    """Name a key's successor, and let the key end after the overlap, or before if it would."""
+    await session.execute(
         update(ApiKey)
         .where(ApiKey.id == key_id)
         .values(successor_id=successor_id, expires_at=func.least(ApiKey.expires_at, func.now() + overlap))
-        .returning(ApiKey.expires_at)
     )
-    return await session.scalar(statement)
 
 
 async def revoke(session: AsyncSession, key_id: UUID) -> datetime | None:

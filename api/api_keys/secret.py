@@ -18,7 +18,9 @@ PREFIX: Final = "apictl_key_"
 ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 ID_LENGTH, SECRET_LENGTH, CHECKSUM_LENGTH = 22, 43, 6
 SECRET_BITS: Final = 256
-FORM: Final = re.compile(rf"{PREFIX}([0-9A-Za-z]{{22}})([0-9A-Za-z]{{43}})([0-9A-Za-z]{{6}})", re.ASCII)
+FORM: Final = re.compile(
+    rf"{PREFIX}([0-9A-Za-z]{{{ID_LENGTH}}})[0-9A-Za-z]{{{SECRET_LENGTH}}}([0-9A-Za-z]{{{CHECKSUM_LENGTH}}})", re.ASCII
+)
 
 
 def encode(number: int, length: int) -> str:
@@ -60,7 +62,7 @@ class ApiKeySecret:
     def parse(cls, text: str) -> Self | None:
         """Return the key that is written there, or None if it is misspelt, or something else."""
         found = FORM.fullmatch(text)
-        if found is None or checksum(text[:-CHECKSUM_LENGTH]) != found[3]:
+        if found is None or checksum(text[:-CHECKSUM_LENGTH]) != found[2]:
             return None
         number = decode(found[1])
         return cls(UUID(int=number), text) if number < 1 << 128 else None

@@ -61,19 +61,9 @@ class ApiKeyService:
         require_active(owner)
         require_held(new.scopes, await powers_of(self._session, owner), owner=owner.handle)
         lifetime = None if new.expires_in is None else timedelta(seconds=new.expires_in)
-        secret = ApiKeySecret.new(uuid7())
-        row = await crud.add(
-            self._session,
-            id=secret.id,
-            digest=secret.digest,
-            lifetime=lifetime,
-            user_id=owner.id,
-            name=new.name,
-            scopes=new.scopes,
-            networks=new.networks,
-        )
-        await self._audit("api_key.create", row, owner, name=row.name, scopes=row.scopes)
-        return issued(OwnedKey(row, owner), secret)
+        issued = await self._issue(owner, new, lifetime=lifetime)
+        await self._audit("api_key.create", issued.id, owner, name=issued.name, scopes=issued.scopes)
+        return issued
 
     async def list_api_keys(self, query: ApiKeyQuery) -> tuple[list[ApiKeyRead], str | None]:
         """Return a page of API keys, the newest first; without `api-keys:read`, only the actor's own.
@@ -105,20 +95,11 @@ class ApiKeyService:
                 else f"The API key {key_id} has ended",
                 hint="create a new one: apictl create-api-key",
             )
-        secret = ApiKeySecret.new(uuid7())
-        new = await crud.add(
-            self._session,
-            id=secret.id,
-            digest=secret.digest,
-            lifetime=None if old.expires_at is None else old.expires_at - old.created_at,
-            user_id=owner.id,
-            name=old.name,
-            scopes=old.scopes,
-            networks=old.networks,
-        )
+        lifetime = None if old.expires_at is None else old.expires_at - old.created_at
+        new = await self._issue(owner, old, lifetime=lifetime)
         await crud.succeed(self._session, old.id, successor_id=new.id, overlap=timedelta(seconds=overlap))
-        await self._audit("api_key.rotate", old, owner, successor=str(new.id), overlap=overlap)
-        return issued(OwnedKey(new, owner), secret)
+        await self._audit("api_key.rotate", old.id, owner, successor=str(new.id), overlap=overlap)
+        return new
 
     async def revoke_api_key(self, key_id: UUID) -> tuple[ApiKeyRead, bool]:
         """End an API key at once. Returns it, and whether it had not been revoked before.
@@ -130,7 +111,7 @@ class ApiKeyService:
         ended = await crud.revoke(self._session, key_id)
         if ended is not None:
             row.key.revoked_at = ended
-            await self._audit("api_key.revoke", row.key, row.user)
+            await self._audit("api_key.revoke", key_id, row.user)
         return ApiKeyRead(**read(row)), ended is not None
 
     async def _lock(self, key_id: UUID) -> OwnedKey:
@@ -155,9 +136,24 @@ class ApiKeyService:
             # Whoever holds an account's key can do what it can.
             await self._users.require_power_over(owner)
 
-    async def _audit(self, action: str, row: ApiKey, owner: User, **detail: object) -> None:
+    async def _issue(self, owner: User, like: ApiKeyCreate | ApiKey, *, lifetime: timedelta | None) -> ApiKeyIssued:
+        """Make a key of the name, scopes and networks that are written there, and return it with its text."""
+        secret = ApiKeySecret.new(uuid7())
+        row = await crud.add(
+            self._session,
+            id=secret.id,
+            digest=secret.digest,
+            lifetime=lifetime,
+            user_id=owner.id,
+            name=like.name,
+            scopes=like.scopes,
+            networks=like.networks,
+        )
+        return ApiKeyIssued(**read(OwnedKey(row, owner)), key=secret.text)
+
+    async def _audit(self, action: str, key_id: UUID, owner: User, **detail: object) -> None:
         detail = {"user": owner.handle, **detail}
-        await audit.add(self._session, self._actor, action=action, target="api_key", target_id=row.id, detail=detail)
+        await audit.add(self._session, self._actor, action=action, target="api_key", target_id=key_id, detail=detail)
 
 
 def is_live(row: OwnedKey) -> bool:
@@ -170,8 +166,3 @@ def read(row: OwnedKey) -> dict[str, object]:
     """Return the fields of a key that both doors show."""
     stored = {name: getattr(row.key, name) for name in ApiKeyRead.model_fields.keys() - {"user", "is_live"}}
     return stored | {"user": row.user.handle, "is_live": is_live(row)}
-
-
-def issued(row: OwnedKey, secret: ApiKeySecret) -> ApiKeyIssued:
-    """Return a new key with its text."""
-    return ApiKeyIssued(**read(row), key=secret.text)

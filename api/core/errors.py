@@ -207,6 +207,19 @@ class StaleVersion(ApictlError):
     code = "stale-version"
     title = "It was changed since you read it"
 
+    @classmethod
+    def check(cls, what: str, *, now: int, expected: int | None) -> None:
+        """Go on only if something is at the version that the caller read; None: whatever it is at.
+
+        Raises:
+            StaleVersion: It is not. A tag that names no version at all is 0 here.
+        """
+        if expected is not None and now != expected:
+            raise cls(
+                f"{what} is at version {now}" + (f", not {expected}" if expected else ""),
+                hint="read it again, then decide again",
+            )
+
 
 class Conflict(ApictlError):
     """The database refused a duplicate or a reference that no rule of ours named."""

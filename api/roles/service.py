@@ -177,11 +177,7 @@ class RoleService:
 
     async def _lock(self, name: str, *, if_version: int | None = None) -> Role:
         role = found(await crud.by_name(self._session, name, lock=True), name)
-        if if_version is not None and role.version != if_version:
-            raise StaleVersion(
-                f"The role is at version {role.version}" + (f", not {if_version}" if if_version else ""),
-                hint="read it again, then decide again",
-            )
+        StaleVersion.check("The role", now=role.version, expected=if_version)
         return role
 
     async def _audit(self, action: str, name: str, **detail: Any) -> None:

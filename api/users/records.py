@@ -102,11 +102,7 @@ class UserRecords:
         user = await self.find(ref, lock=True)
         if user is None:
             raise UserNotFound(f"There is no user {ref}")
-        if if_version is not None and user.version != if_version:
-            raise StaleVersion(
-                f"The user is at version {user.version}" + (f", not {if_version}" if if_version else ""),
-                hint="read it again, then decide again",
-            )
+        StaleVersion.check("The user", now=user.version, expected=if_version)
         return user
 
     async def get(self, ref: str) -> User:
