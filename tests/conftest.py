@@ -29,7 +29,7 @@ from api.tokens import crud as tokens
 from api.users.models import User
 from tests.support import postgres
 from tests.support.doors import CliDoor, Door, HttpDoor
-from tests.support.processes import Apictl, bare_environment, measured
+from tests.support.processes import Apictl, bare_environment
 
 ROOT = Path(__file__).parent.parent
 SUPERUSER = "root@example.com"
@@ -43,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
     Not below pytest's own: nobody but its owner can enter that, and as root PostgreSQL runs under another account.
     """
     # What is read before a test begins must not come from the machine either.
-    for name in set(os.environ) - {*bare_environment(), *measured(), postgres.SERVER_VARIABLE, "APICTL_TESTS"}:
+    for name in set(os.environ) - {*bare_environment(), postgres.SERVER_VARIABLE, "APICTL_TESTS"}:
         if name not in {"APICTL_STATE_DIR", "APICTL_TEST_THOROUGH"}:
             del os.environ[name]
     if not hasattr(config, "workerinput"):
@@ -73,7 +73,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture(autouse=True)
 def nothing_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Keep the machine's own settings, .env and data folder out of every test."""
-    kept = {*bare_environment(), *measured(), postgres.SERVER_VARIABLE, "APICTL_TESTS"}
+    kept = {*bare_environment(), postgres.SERVER_VARIABLE, "APICTL_TESTS"}
     for name in set(os.environ) - kept:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)

@@ -1,53 +1,92 @@
-"""Holds lines and branches each to its own limit; coverage's `fail_under` knows only their mixture.
+"""Adds up what the processes of a run of the tests have seen, and holds lines and branches each to its own limit.
 
-coverage json -o - | python -m tools.coverage_gate
+python -m tools.coverage_gate FOLDER    (who writes into it: tests/support/measuring.py)
 """
 
 import json
 import os
 import sys
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from slipcover import Slipcover
 
 # What only root's embedded PostgreSQL does, and so only root's tests reach.
 ONLY_ROOT: Final = {"api/postgres/account.py", "api/postgres/binaries.py", "api/postgres/folders.py"}
 LIMITS: Final = {"lines": 95.0, "branches": 90.0}
 
 
-def totals(files: dict[str, Any]) -> dict[str, int]:
-    """Return the sums over these files."""
-    names = ("covered_lines", "num_statements", "covered_branches", "num_branches")
-    return {name: sum(file["summary"][name] for file in files.values()) for name in names}
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The lines of a file, or its branches (from line, to line)."""
+
+    all: set[object]
+    missed: set[object]
 
 
-def percentages(totals: dict[str, Any]) -> dict[str, float]:
+Report = Mapping[str, Mapping[str, Places]]
+
+
+def percentages(report: Report) -> dict[str, float]:
     """Return how much of the lines and of the branches was run."""
-    counts = {
-        "lines": (totals["covered_lines"], totals["num_statements"]),
-        "branches": (totals["covered_branches"], totals["num_branches"]),
-    }
-    return {name: 100 * covered / total if total else 100.0 for name, (covered, total) in counts.items()}
+    found = {}
+    for kind in LIMITS:
+        total = sum(len(file[kind].all) for file in report.values())
+        missed = sum(len(file[kind].missed) for file in report.values())
+        found[kind] = 100 * (total - missed) / total if total else 100.0
+    return found
 
 
-def missing(files: dict[str, Any]) -> list[str]:
+def gaps(report: Report) -> Iterable[str]:
     """Return a line for each file that was not run in full, the worst one first."""
-    gaps = [
-        (len(file["missing_lines"]) + len(file["missing_branches"]), name, file["missing_lines"])
-        for name, file in files.items()
-    ]
-    return [f"  {count:4} {name}: {', '.join(map(str, lines))}" for count, name, lines in sorted(gaps)[::-1] if count]
+    counted = [(sum(len(file[kind].missed) for kind in LIMITS), name) for name, file in report.items()]
+    for count, name in sorted(counted)[::-1]:
+        if count:
+            places = [*report[name]["lines"].missed, *report[name]["branches"].missed]
+            yield f"  {count:4} {name}: {', '.join(sorted(map(place, places), key=in_order))}"
 
 
-def judge(report: dict[str, Any], *, as_root: bool) -> int:
+def place(one: object) -> str:
+    """Return a line, or a branch: 12 or 12->15; a branch to line 0 leaves the function."""
+    return "->".join(map(str, one)) if isinstance(one, tuple) else str(one)
+
+
+def in_order(shown: str) -> list[int]:
+    """Return the key by which places are sorted."""
+    return [int(number) for number in shown.split("->")]
+
+
+def judge(report: Report, *, as_root: bool) -> int:
     """Print the percentages, and where there are gaps if a limit is missed; return the exit code."""
-    files = report["files"] if as_root else {name: report["files"][name] for name in report["files"].keys() - ONLY_ROOT}
-    found = percentages(totals(files))
-    print("coverage: " + ", ".join(f"{found[name]:.1f} % of {name} (limit {LIMITS[name]:.0f})" for name in LIMITS))
-    if all(found[name] >= limit for name, limit in LIMITS.items()):
+    counted = report if as_root else {name: file for name, file in report.items() if name not in ONLY_ROOT}
+    found = percentages(counted)
+    print("coverage: " + ", ".join(f"{found[kind]:.1f} % of {kind} (limit {LIMITS[kind]:.0f})" for kind in LIMITS))
+    if all(found[kind] >= limit for kind, limit in LIMITS.items()):
         return 0
     print("error: too little of the code was run; lines and branches missed, by file:")
-    print("\n".join(missing(files)))
+    print("\n".join(gaps(counted)))
     return 1
 
 
+def read(folder: Path) -> Report:
+    """Return what is in the code, and what of it no process has seen."""
+    seen: dict[str, set[object]] = {}
+    for written in folder.iterdir():
+        for file, places in json.loads(written.read_bytes()).items():
+            known = seen.setdefault(os.path.relpath(file), set())
+            known.update(tuple(place) if isinstance(place, list) else place for place in places)
+    # It has run nothing: all of the code is missing.
+    code = Slipcover(branch=True, source=["api", "cli"]).get_coverage()["files"]
+    report = {}
+    for name, file in code.items():
+        everything = {"lines": set(file["missing_lines"]), "branches": set(file["missing_branches"])}
+        report[name] = {
+            kind: Places(all=places, missed=places - seen.get(name, set())) for kind, places in everything.items()
+        }
+    return report
+
+
 if __name__ == "__main__":
-    sys.exit(judge(json.load(sys.stdin), as_root=os.geteuid() == 0))
+    sys.exit(judge(read(Path(sys.argv[1])), as_root=os.geteuid() == 0))

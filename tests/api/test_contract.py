@@ -19,7 +19,6 @@ from tests.support.processes import Apictl
 from tests.support.server import serving
 
 # Requests by the thousand, of which every line that they reach has tests of its own: only time is lost by measuring.
-pytestmark = pytest.mark.no_cover
 
 Case: TypeAlias = schemathesis.Case[Any]
 

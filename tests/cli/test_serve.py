@@ -21,7 +21,7 @@ from cli.context import Call
 from cli.server import listen
 from tests.conftest import PASSWORD
 from tests.postgres.machine import processes, until
-from tests.support.processes import APICTL, Apictl, bare_environment, measured, unmeasured
+from tests.support.processes import APICTL, Apictl, bare_environment
 from tests.support.server import serving
 
 
@@ -224,8 +224,6 @@ async def test_in_the_wrong_folder_nothing_is_made(apictl: Apictl, tmp_path: Pat
 def test_serve_answers_until_it_is_told_to_stop(
     apictl: Apictl, environment: dict[str, str], workers: str, how: signal.Signals
 ) -> None:
-    # Workers are processes from nothing.
-    environment = environment if workers == "1" else unmeasured(environment)
     with serving("serve", "--workers", workers, environment=environment, start=apictl.start) as server:
         assert server.get("/health/ready") == (200, '{"status":"ok"}')
         assert server.get("/v1/users")[0] == 401
@@ -284,7 +282,7 @@ def test_quickstart_from_nothing_and_again(apictl: Apictl, tmp_path: Path) -> No
     folder = tmp_path / "a folder"
     folder.mkdir()
     environment = bare_environment()
-    with serving("quickstart", environment=environment | measured(), cwd=folder, start=apictl.start) as server:
+    with serving("quickstart", environment=environment, cwd=folder, start=apictl.start) as server:
         password = server.wait_for(r"password     (\S+)")[1]
         assert server.get("/health/ready")[0] == 200
         # Another terminal, while it runs.

@@ -79,7 +79,6 @@ def is_problem(answer: httpx2.Response) -> None:
     assert all(set(error) == {"field", "message", "code"} for error in body.get("errors", []))
 
 
-@pytest.mark.no_cover  # thousands of requests, the first of each kind of which are measured elsewhere
 @pytest.mark.parametrize(("method", "path", "body"), TARGETS)
 async def test_hostile_values_in_bodies(
     admin: httpx2.AsyncClient, method: str, path: str, body: dict[str, Any]
@@ -115,7 +114,6 @@ async def test_hostile_bodies(admin: httpx2.AsyncClient, kind: str) -> None:
         is_problem(await admin.post("/v1/auth/token", content=content, headers=headers))
 
 
-@pytest.mark.no_cover  # as above
 async def test_hostile_values_in_queries_and_paths(admin: httpx2.AsyncClient) -> None:
     for value in [
         *TEXTS[:11],
@@ -337,7 +335,6 @@ async def test_the_terminal_refuses_the_same_without_a_traceback(
     assert await database.fetchval("SELECT count(*) FROM users") == 0
 
 
-@pytest.mark.no_cover  # as above
 async def test_a_hundred_hostile_requests_at_once_leave_the_server_well(admin: httpx2.AsyncClient) -> None:
     answers = await asyncio.gather(
         *(admin.post("/v1/users", content=b'{"email":"\\ud800"}', headers={"Content-Type": "application/json"})

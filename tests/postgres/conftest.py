@@ -11,6 +11,7 @@ import pytest
 from api.postgres.account import credentials
 from api.postgres.binaries import find
 from tests.postgres import machine
+from tests.support.measuring import STARTUP, VARIABLE
 
 # Root's servers run as an account that every machine has, so that the tests leave none behind.
 ACCOUNT = "nobody"
@@ -48,6 +49,9 @@ def base(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     base = make_base()
     monkeypatch.setenv("APICTL_STATE_DIR", str(base / "state"))
     monkeypatch.setenv("APICTL_POSTGRES_USER", ACCOUNT)
+    if VARIABLE in os.environ:
+        # Here processes from nothing are what is tested, the keeper above all.
+        monkeypatch.setenv("PYTHONPATH", str(STARTUP))
     yield base
     try:
         machine.until(lambda: not machine.processes(base), "processes are left", 10)

@@ -1,27 +1,44 @@
 """The gate that CI stands on must be able to close."""
 
-from typing import Any
+import json
+import os
+from pathlib import Path
 
 import pytest
 
 from tests.project.code import ROOT
-from tools.coverage_gate import ONLY_ROOT, judge
+from tools.coverage_gate import ONLY_ROOT, Places, judge, read
 
 
-def measured(lines: int, branches: int) -> dict[str, Any]:
-    summary = {"covered_lines": lines, "num_statements": 100, "covered_branches": branches, "num_branches": 100}
-    return {"missing_lines": [3, 4], "missing_branches": [[5, 6]], "summary": summary}
+def measured(lines: int, branches: int) -> dict[str, Places]:
+    every: dict[str, list[object]] = {"lines": [*range(1, 101)], "branches": [(n, n + 1) for n in range(1, 101)]}
+    return {
+        kind: Places(all=set(every[kind]), missed=set(every[kind][: 100 - run]))
+        for kind, run in (("lines", lines), ("branches", branches))
+    }
 
 
 @pytest.mark.parametrize(
     ("lines", "branches", "code"), [(95, 90, 0), (100, 100, 0), (94, 100, 1), (100, 89, 1)], ids=str
 )
 def test_gate(lines: int, branches: int, code: int, capsys: pytest.CaptureFixture[str]) -> None:
-    assert judge({"files": {"api/main.py": measured(lines, branches)}}, as_root=True) == code
-    assert ("api/main.py: 3, 4" in capsys.readouterr().out) == bool(code)
+    assert judge({"api/main.py": measured(lines, branches)}, as_root=True) == code
+    assert ("api/main.py: 1" in capsys.readouterr().out) == bool(code)
 
 
 def test_others_are_not_held_to_what_only_root_can_reach() -> None:
     files = {"api/main.py": measured(100, 100)} | dict.fromkeys(ONLY_ROOT, measured(0, 0))
-    assert [judge({"files": files}, as_root=root) for root in (True, False)] == [1, 0]
+    assert [judge(files, as_root=root) for root in (True, False)] == [1, 0]
     assert all((ROOT / name).is_file() for name in ONLY_ROOT)
+
+
+def test_what_the_processes_have_seen_is_added_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    nothing = read(tmp_path)["api/core/ids.py"]
+    assert nothing["lines"].missed == nothing["lines"].all != set()
+    line, branch = min(nothing["lines"].all), min(nothing["branches"].all)  # type: ignore[type-var]  # numbers, pairs
+    for name, place in (("a", line), ("b", branch)):
+        (tmp_path / name).write_text(json.dumps({os.fspath(ROOT / "api/core/ids.py"): [place]}))
+    found = read(tmp_path)["api/core/ids.py"]
+    assert found["lines"].all - found["lines"].missed == {line}
+    assert found["branches"].all - found["branches"].missed == {branch}

@@ -64,7 +64,7 @@ def test_what_is_asked_for(name: str) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_pins_keep_the_extras_that_somebody_asks_for(name: str) -> None:
-    """Without them, an older pip takes the newest release of `coverage[toml]`, and refuses it for want of a hash."""
+    """Without them, an older pip takes the newest release of `name[extra]`, and refuses it for want of a hash."""
     pinned = {canonicalize_name(pin.name): pin for pin, _ in pins(name)}
     # Those of other systems are not here.
     installed = {canonicalize_name(found.name): found for found in distributions()}

@@ -61,9 +61,7 @@ def program(packages: Path) -> list[str]:
 @pytest.fixture
 def bare(environment: dict[str, str]) -> dict[str, str]:
     """A process's environment in which nothing leads back to our clone."""
-    return {
-        name: value for name, value in environment.items() if not name.startswith(("COVERAGE", "COV_CORE", "PYTHON"))
-    }
+    return {name: value for name, value in environment.items() if not name.startswith("PYTHON")}
 
 
 @pytest.fixture

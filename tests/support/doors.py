@@ -3,11 +3,11 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, Final, Protocol
 
 import httpx2
 
-from tests.support.processes import Apictl, measured
+from tests.support.processes import Apictl
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +37,9 @@ class CliDoor:
 
     name = "cli"
 
-    measured_verbs: ClassVar[set[str]] = set()
-
     def __init__(self, apictl: Apictl, environment: Mapping[str, str]) -> None:
         self._apictl = apictl
         self._environment = environment
-
-    def _environment_for(self, verb: str) -> Mapping[str, str]:
-        """Return the environment of one command: measured the first time, for that takes as long again."""
-        if verb in self.measured_verbs:
-            return self._environment
-        self.measured_verbs.add(verb)
-        return {**self._environment, **measured()}
 
     async def do(self, verb: str, *arguments: str, secret: str | None = None, **options: Any) -> Answer:
         line = [verb, *arguments, "-o", "json"]
@@ -59,7 +50,7 @@ class CliDoor:
             line.append("--password-stdin")
         if verb == "delete-user":
             line.append("--yes")
-        ended = await self._apictl(*line, environment=self._environment_for(verb), stdin=secret)
+        ended = await self._apictl(*line, environment=self._environment, stdin=secret)
         if ended.code == 0:
             body = json.loads(ended.out)
             for extra in ("changed", "generated_password"):

@@ -62,7 +62,7 @@ async def run(
     process = await asyncio.create_subprocess_exec(
         str(program),
         *arguments,
-        env=unmeasured(environment),
+        env=environment,
         cwd=cwd,
         stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -83,7 +83,7 @@ def from_nothing(
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,
-        env=unmeasured(env),
+        env=env,
         cwd=cwd,
         start_new_session=terminal,
         preexec_fn=own_terminal if terminal else None,  # noqa: PLW1509 - no other thread holds a lock that this needs
@@ -162,23 +162,9 @@ class Apictl:
 
 
 def bare_environment(**more: str) -> dict[str, str]:
-    """Return an environment with nothing of ours but what is given; coverage is not measured in it."""
-    ours = ("APICTL_", "COVERAGE_", "DATABASE_URL")
+    """Return an environment with nothing of ours but what is given."""
+    ours = ("APICTL_", "DATABASE_URL")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     # Where an embedded server of root's keeps what its account could not reach.
     kept |= {name: os.environ[name] for name in ("APICTL_STATE_DIR",) if name in os.environ}
     return {"TERM": "xterm-256color"} | kept | more
-
-
-def measured() -> dict[str, str]:
-    """Return what makes a warm process measure its coverage, if this run measures any.
-
-    It more than doubles what a command costs, so only those have it whose lines no other test reaches: the commands of
-    `tests/cli`, and the terminal door.
-    """
-    return {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
-
-
-def unmeasured(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment in which nothing is measured: a process from nothing would import for twice as long."""
-    return {name: value for name, value in environment.items() if not name.startswith("COVERAGE_")}

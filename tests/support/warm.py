@@ -3,8 +3,6 @@
 Started as `python -m tests.support.warm SOCKET`. It listens on a Unix socket; a client sends a JSON line (arguments,
 environment, folder, whether stdin is a terminal of its own) with three file descriptors, and gets the child's pid and,
 later, its exit code.
-
-It is not measured itself: coverage starts in each child, so that a child writes down its own lines and no more.
 """
 
 import array
@@ -16,8 +14,6 @@ import socket
 import sys
 from pathlib import Path
 from typing import Any
-
-import coverage
 
 # What commands import, once for all of them.
 from api import main as _application  # noqa: F401
@@ -82,8 +78,6 @@ def become(request: dict[str, Any], descriptors: list[int]) -> None:
     sys.argv = [str(Path(sys.executable).parent / "apictl"), *request["arguments"]]
     for name, number, mode, buffering in (("stdin", 0, "r", -1), ("stdout", 1, "w", -1), ("stderr", 2, "w", 1)):
         setattr(sys, name, os.fdopen(number, mode, buffering, encoding="utf-8", closefd=False))
-    # By the environment that we have just taken over, as at any process's start.
-    coverage.process_startup(force=True)
     try:
         run()
     except SystemExit as ended:

@@ -158,7 +158,6 @@ def test_none_of_these_is_accepted(kind: str) -> None:
         KEYS.verify(BAD[kind]())
 
 
-@pytest.mark.no_cover  # many times what other tests do once
 def test_no_mutation_is_accepted() -> None:
     """Row 12: characters changed, added, taken, moved; bits of the decoded parts turned."""
     token = valid()
@@ -183,7 +182,6 @@ def test_no_mutation_is_accepted() -> None:
             KEYS.verify(mutated)
 
 
-@pytest.mark.no_cover  # many times what other tests do once
 @given(header=st.dictionaries(st.text(), st.none() | st.booleans() | st.integers() | st.text()), claims=st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8,

@@ -79,7 +79,6 @@ async def test_unknown_wrong_and_inactive_answer_alike(
     assert names.count(names[0]) == 4
 
 
-@pytest.mark.no_cover  # many times what other tests do once
 async def test_unknown_and_known_addresses_cost_the_same(
     client: httpx2.AsyncClient, superuser: User, database: asyncpg.Connection
 ) -> None:
@@ -198,7 +197,6 @@ async def test_no_password_is_cut(length: int) -> None:
     passwords.close()
 
 
-@pytest.mark.no_cover  # many times what other tests do once
 async def test_twenty_logins_at_once_leave_the_loop_free(
     client: httpx2.AsyncClient, superuser: User, settings: Settings
 ) -> None:
@@ -230,7 +228,6 @@ async def test_twenty_logins_at_once_leave_the_loop_free(
     assert min(largest) < 0.05, largest
 
 
-@pytest.mark.no_cover  # many times what other tests do once
 async def test_no_password_makes_the_strength_check_think_for_long() -> None:
     """Against an ordinary one of the same length; with every "1337" symbol it would take a hundred times that."""
     passwords = Passwords(min_length=15)
@@ -247,7 +244,6 @@ async def test_no_password_makes_the_strength_check_think_for_long() -> None:
     passwords.close()
 
 
-@pytest.mark.no_cover  # many times what other tests do once
 async def test_more_than_the_queue_holds_is_told_to_come_back(client: httpx2.AsyncClient, superuser: User) -> None:
     answers = await asyncio.gather(
         *(ask(client, grant_type="password", username=SUPERUSER, password="wrong") for _ in range(120))
