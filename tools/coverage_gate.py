@@ -73,7 +73,7 @@ def judge(report: Report, *, as_root: bool) -> int:
 def read(folder: Path) -> Report:
     """Return what is in the code, and what of it no process has seen."""
     seen: dict[str, set[object]] = {}
-    for written in folder.iterdir():
+    for written in folder.glob("*.json"):
         for file, places in json.loads(written.read_bytes()).items():
             known = seen.setdefault(os.path.relpath(file), set())
             known.update(tuple(place) if isinstance(place, list) else place for place in places)

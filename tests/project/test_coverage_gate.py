@@ -37,7 +37,7 @@ def test_what_the_processes_have_seen_is_added_up(tmp_path: Path, monkeypatch: p
     nothing = read(tmp_path)["api/core/ids.py"]
     assert nothing["lines"].missed == nothing["lines"].all != set()
     line, branch = min(nothing["lines"].all), min(nothing["branches"].all)  # type: ignore[type-var]  # numbers, pairs
-    for name, place in (("a", line), ("b", branch)):
+    for name, place in (("a.json", line), ("b.json", branch)):
         (tmp_path / name).write_text(json.dumps({os.fspath(ROOT / "api/core/ids.py"): [place]}))
     found = read(tmp_path)["api/core/ids.py"]
     assert found["lines"].all - found["lines"].missed == {line}

@@ -35,7 +35,10 @@ def start() -> None:
 
     def save() -> None:
         seen = {file: list(places) for file, places in list(cover.newly_seen.items())}
-        (folder / f"{secrets.token_hex(8)}.json").write_text(json.dumps(seen), encoding="utf-8")
+        path = folder / secrets.token_hex(8)
+        path.write_text(json.dumps(seen), encoding="utf-8")
+        # Only now: a process may be killed while it writes.
+        path.rename(path.with_suffix(".json"))
 
     def save_and_leave(status: int) -> NoReturn:
         save()
