@@ -8,11 +8,14 @@ import sysconfig
 import venv
 import zipfile
 from collections.abc import Iterator
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
 from typing import Final
 
 import httpx2
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.project.code import ROOT
 from tests.support.processes import run
@@ -36,15 +39,35 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def packages(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty environment with the wheel in it, in a folder with a space; its dependencies are this environment's."""
+    """An empty environment with the wheel in it, in a folder with a space, and what the wheel asks for and no more."""
     environment = tmp_path_factory.mktemp("an empty") / "environment"
     venv.create(environment, symlinks=True)
     packages = Path(sysconfig.get_path("purelib", "venv", {"base": str(environment)}))
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(packages)
-    # Added behind the environment's own; the link to our clone in there is not followed from here.
-    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (installed,) = Distribution.discover(name="apictl", path=[str(packages)])
+    for dependency in asked_for(installed):
+        for name in {file.parts[0] for file in dependency.files or []} - {"..", "__pycache__"}:
+            (packages / name).symlink_to(str(dependency.locate_file(name)))
     return packages
+
+
+def asked_for(asking: Distribution) -> list[Distribution]:
+    """Return what a distribution requires, directly or not, as this environment has it: the network is not asked."""
+    found: dict[str, Distribution] = {}
+    open_ends: list[tuple[Distribution, str]] = [(asking, "")]
+    done: set[tuple[str, str]] = set()
+    while open_ends:
+        one, extra = open_ends.pop()
+        for requirement in map(Requirement, one.requires or []):
+            name = canonicalize_name(requirement.name)
+            if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
+                continue
+            found.setdefault(name, distribution(name))
+            wanted = {(name, extra) for extra in {"", *requirement.extras}} - done
+            done |= wanted
+            open_ends += [(found[name], extra) for _, extra in wanted]
+    return list(found.values())
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +123,10 @@ async def test_migrate(program: list[str], bare: dict[str, str], elsewhere: Path
     assert first.json()["changed"] is True
     second = await run(script, "migrate", "-o", "json", program=python, environment=bare, cwd=elsewhere)
     assert second.json()["changed"] is False
+    # This needs what is imported only where it is used.
+    line = (script, "create-user", "ada@example.com", "--password-stdin", "-o", "yaml")
+    created = await run(*line, program=python, environment=bare, cwd=elsewhere, stdin="correct horse battery staple")
+    assert created.code == 0, created.err
 
 
 async def test_serve(program: list[str], bare: dict[str, str], elsewhere: Path) -> None:
