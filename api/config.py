@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     ] = None
     secret_key: Annotated[
         SecretStr | None,
-        Field(description="Signs tokens; at least 32 bytes. Unset: the key that quickstart made in APICTL_HOME."),
+        Field(description="Seals keys, makes refresh tokens; 32 bytes at least. Unset: the one that quickstart made."),
     ] = None
     listen_host: Annotated[str, Field(min_length=1, description="Address that the server listens on.")] = "127.0.0.1"
     # Not `port`: Kubernetes gives the pods beside a Service called apictl an APICTL_PORT of its own, a URL.
@@ -67,6 +67,10 @@ class Settings(BaseSettings):
     issuer: Annotated[
         str, Field(min_length=1, description="`iss` and `aud` of the access tokens: your public URL.")
     ] = "http://127.0.0.1:8000"
+    signing_algorithm: Annotated[
+        Literal["EdDSA", "ES256", "RS256", "HS256"],
+        Field(description="What new signing keys sign access tokens with; nobody but us can verify HS256."),
+    ] = "EdDSA"
     access_token_ttl: Annotated[Seconds, Field(description="Seconds that an access token is good for.")] = 900
     session_ttl: Annotated[
         Seconds, Field(description="Seconds after a login when its refresh tokens end, used or not.")

@@ -23,6 +23,7 @@ from api.health.router import router as health
 from api.migrations.router import router as migrations
 from api.roles.router import router as roles
 from api.service_accounts.router import router as service_accounts
+from api.signing_keys.router import router as signing_keys
 from api.tokens.keys import Keys
 from api.tokens.router import router as tokens
 from api.users.router import router as users
@@ -34,6 +35,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     service_accounts,
     roles,
     api_keys,
+    signing_keys,
     migrations,
 )
 
@@ -44,6 +46,7 @@ TAGS: Final = (
     {"name": "service accounts", "description": "Accounts of machines; otherwise users like everybody."},
     {"name": "api keys", "description": "What scripts authenticate with: good for some of what their owner may do."},
     {"name": "roles", "description": "Named sets of scopes, who has them, and what they decide."},
+    {"name": "signing keys", "description": "What access tokens are signed with, and verified by others."},
     {"name": "migrations", "description": "The version of the database's schema."},
     {"name": "health", "description": "For load balancers and those who watch."},
 )

@@ -44,6 +44,15 @@ COMMANDS: Final[dict[str, Entry]] = {
     "list-api-keys": Entry("cli.api_keys", "API keys", "List API keys, the newest first."),
     "rotate-api-key": Entry("cli.api_keys", "API keys", "Replace an API key; for a while both are good."),
     "revoke-api-key": Entry("cli.api_keys", "API keys", "End an API key, at once."),
+    "list-keys": Entry("cli.signing_keys", "Signing keys", "List the signing keys, the newest first."),
+    "rotate-keys": Entry(
+        "cli.signing_keys",
+        "Signing keys",
+        "Make and publish the next signing key; it signs when the wait is over, and the ones before go on verifying.",
+    ),
+    "retire-key": Entry(
+        "cli.signing_keys", "Signing keys", "Retire a signing key: nothing that it signed is good any more."
+    ),
     "migrate": Entry(
         "cli.migrations",
         "Database",

@@ -55,7 +55,7 @@ def serve(
     load_secret_key(call.settings)
     # Held while serving: an embedded PostgreSQL goes on when a worker is replaced.
     with held_database(call.settings):
-        complete(check_schema(call))
+        complete(check_database(call))
         listening = listen(call, host, port)
         call.say(f"Serving on {url(listening)} with {workers} worker{'s' if workers > 1 else ''} (Ctrl-C stops it)")
         run_server(config(call, workers=workers, access_log=False, timeout_graceful_shutdown=LONG_GRACE), listening)
@@ -108,13 +108,17 @@ def quickstart(
         run_server(config(call, create_app(call.settings), access_log=True), listening)
 
 
-async def check_schema(call: Call) -> None:
-    """Go on only if the database is at this version's schema."""
+async def check_database(call: Call) -> None:
+    """Go on only if the database is at this version's schema, and its signing key can be opened."""
     from api.core.runtime import Runtime
     from api.migrations.service import require_head
+    from api.signing_keys.ring import fresh
+    from api.tokens.keys import Keys
 
-    async with Runtime.open(call.settings, pool_size=1) as runtime, runtime.transaction(readonly=True) as session:
-        await require_head(session)
+    async with Runtime.open(call.settings, pool_size=1) as runtime:
+        async with runtime.transaction(readonly=True) as session:
+            await require_head(session)
+        (await fresh(Keys.load(call.settings), runtime)).require_signing()
 
 
 async def prepare(call: Call, *, email: str | None, password: str) -> bool:
@@ -122,12 +126,15 @@ async def prepare(call: Call, *, email: str | None, password: str) -> bool:
     from api.core.actor import Actor
     from api.core.runtime import Runtime
     from api.migrations.service import MigrationService
+    from api.signing_keys.ring import fresh
+    from api.tokens.keys import Keys
     from api.users.schemas import UserCreate
     from api.users.service import UserService
 
     operator = Actor.operator(operator_name())
     async with Runtime.open(call.settings, pool_size=1) as runtime:
         await MigrationService(runtime.transaction, runtime.patient_engine, operator).upgrade()
+        (await fresh(Keys.load(call.settings), runtime)).require_signing()
         if email is None:
             return False
         async with runtime.transaction() as session:

@@ -34,11 +34,13 @@ async def create_token(
 
     Example: apictl create-token ada@example.com --fields access_token
     """
+    from api.signing_keys.ring import load
     from api.tokens.keys import Keys
     from api.tokens.schemas import TokenCreate
 
-    keys = Keys.load(call.settings)
     new = TokenCreate(user=user, label=label, scopes=scopes, expires_in=expires_in)
+    keys = Keys.load(call.settings)
+    await load(keys, call.session, call.settings.signing_algorithm)
     issued = await service(call).create_token(new, keys)
     return Item(issued.model_dump(mode="json", exclude_none=True), call.changed(changed=True))
 

@@ -25,6 +25,7 @@ from api.core.passwords import Passwords
 from api.core.runtime import Runtime
 from api.main import create_app
 from api.postgres.cluster import dying_with_parent
+from api.signing_keys.ring import fresh
 from api.tokens import crud as tokens
 from api.users.models import User
 from tests.support import postgres
@@ -204,7 +205,8 @@ async def signed_in(app: FastAPI, user_id: UUID) -> tuple[str, UUID]:
     """Return an access token of a new session, and the session's id, without the hash that logging in would cost."""
     async with app.state.runtime.transaction() as session:
         row = await tokens.add(session, user_id=user_id, ttl=3600)
-    token: str = app.state.keys.sign(user_id=user_id, session_id=row.id, ttl=900)
+    keys = await fresh(app.state.keys, app.state.runtime)
+    token = keys.sign(user_id=user_id, session_id=row.id, ttl=900)
     return token, row.id
 
 

@@ -19,6 +19,8 @@ class Scope(StrEnum):
     TOKENS_WRITE = "tokens:write"
     API_KEYS_READ = "api-keys:read"
     API_KEYS_WRITE = "api-keys:write"
+    SIGNING_KEYS_READ = "signing-keys:read"
+    SIGNING_KEYS_WRITE = "signing-keys:write"
     ROLES_READ = "roles:read"
     ROLES_WRITE = "roles:write"
     MIGRATIONS_READ = "migrations:read"
@@ -33,6 +35,8 @@ SCOPE_TEXTS = {
     Scope.TOKENS_WRITE: "Issue tokens for others, and end their sessions.",
     Scope.API_KEYS_READ: "See everybody's API keys.",
     Scope.API_KEYS_WRITE: "Create, rotate and revoke API keys for others.",
+    Scope.SIGNING_KEYS_READ: "See the signing keys (never what signs).",
+    Scope.SIGNING_KEYS_WRITE: "Rotate and retire signing keys.",
     Scope.ROLES_READ: "See every role.",
     Scope.ROLES_WRITE: "Create, change and delete roles.",
     Scope.MIGRATIONS_READ: "See where the database's schema stands.",

@@ -9,7 +9,9 @@ from api.core.actor import SCOPE_TEXTS, Actor
 from api.core.dependencies import CurrentRuntime, CurrentSession, RequestId
 from api.core.errors import NotAuthenticated
 from api.core.text import one_line
-from api.tokens.grants import Client, Grants
+from api.signing_keys.ring import fresh
+from api.tokens.authentication import Authentication, Client
+from api.tokens.grants import Grants
 from api.tokens.keys import Keys
 from api.tokens.service import TokenService
 
@@ -25,10 +27,9 @@ bearer: Final = OAuth2PasswordBearer(
 )
 
 
-def get_keys(request: Request) -> Keys:
-    """Return the process's keys."""
-    keys: Keys = request.app.state.keys
-    return keys
+async def get_keys(request: Request, runtime: CurrentRuntime) -> Keys:
+    """Return the process's keys, with a ring that is never older than a second."""
+    return await fresh(request.app.state.keys, runtime)
 
 
 CurrentKeys = Annotated[Keys, Depends(get_keys)]
@@ -36,7 +37,7 @@ CurrentKeys = Annotated[Keys, Depends(get_keys)]
 
 def get_grants(runtime: CurrentRuntime, keys: CurrentKeys) -> Grants:
     """Return the OAuth grants."""
-    return Grants(runtime.transaction, runtime.passwords, keys, runtime.settings)
+    return Grants(runtime, keys)
 
 
 CurrentGrants = Annotated[Grants, Depends(get_grants)]
@@ -56,7 +57,7 @@ CurrentClient = Annotated[Client, Depends(get_client)]
 
 
 async def get_actor(
-    token: Annotated[str | None, Depends(bearer)], grants: CurrentGrants, client: CurrentClient
+    token: Annotated[str | None, Depends(bearer)], runtime: CurrentRuntime, keys: CurrentKeys, client: CurrentClient
 ) -> Actor:
     """Return who is asking.
 
@@ -68,7 +69,7 @@ async def get_actor(
         raise NotAuthenticated(
             hint="send: Authorization: Bearer <access token or API key>; log in at POST /v1/auth/token"
         )
-    return await grants.actor(token, client=client)
+    return await Authentication(runtime, keys).actor(token, client=client)
 
 
 CurrentActor = Annotated[Actor, Depends(get_actor)]

@@ -1,35 +1,26 @@
-"""The OAuth 2.0 grants (RFC 6749), and who stands behind an access token.
+"""The OAuth 2.0 grants (RFC 6749): credentials in, tokens out.
 
 Each opens its own transactions, unlike a service: no connection may wait for a password hash, and what a replay ends
 must stay ended although the request is refused.
 """
 
-import hmac
-import logging
-from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
-from typing import ClassVar, Final
+from typing import ClassVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.api_keys import crud as api_keys
-from api.api_keys.secret import PREFIX, ApiKeySecret
 from api.audit import crud as audit
-from api.config import Settings
 from api.core.actor import ALL_SCOPES, Actor, Powers, Scope
 from api.core.errors import ApictlError, Kind
-from api.core.passwords import Passwords
-from api.core.runtime import Transaction
+from api.core.runtime import Runtime
 from api.tokens import crud
-from api.tokens.keys import InvalidToken, Keys
+from api.tokens.authentication import Client
+from api.tokens.keys import Keys
 from api.tokens.schemas import TokenIssued
 from api.tokens.secret import RefreshToken
 from api.tokens.service import issue
 from api.users import crud as users
 from api.users.records import powers_of
 from api.users.schemas import canonical_email
-
-log: Final = logging.getLogger("apictl")
 
 
 class OAuthError(ApictlError):
@@ -71,23 +62,15 @@ class UnsupportedGrantType(OAuthError):
     error = "unsupported_grant_type"
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
-    """What is known of the program that asks for tokens."""
-
-    user_agent: str
-    address: str
-    request_id: str
-
-
 class Grants:
     """Turns credentials into tokens, and tokens into actors."""
 
-    def __init__(self, transaction: Transaction, passwords: Passwords, keys: Keys, settings: Settings) -> None:
-        self._transaction = transaction
-        self._passwords = passwords
+    def __init__(self, runtime: Runtime, keys: Keys) -> None:
+        self._runtime = runtime
+        self._transaction = runtime.transaction
+        self._passwords = runtime.passwords
         self._keys = keys
-        self._settings = settings
+        self._settings = runtime.settings
 
     async def by_password(self, username: str, password: str, *, scope: str | None, client: Client) -> TokenIssued:
         """Log a user in.
@@ -184,67 +167,6 @@ class Grants:
             detail={"address": client.address, "used": token.rotation, "current": family.rotation},
         )
         return None
-
-    async def actor(self, credential: str, *, client: Client) -> Actor:
-        """Return who stands behind an access token or an API key now: it is live, and its user active.
-
-        Raises:
-            InvalidToken: It is not good, or no longer, or not from there; one answer for every reason.
-        """
-        if credential.startswith(PREFIX):
-            return await self._by_api_key(credential, client)
-        return await self._by_access_token(credential, client)
-
-    async def _by_access_token(self, access_token: str, client: Client) -> Actor:
-        claims = self._keys.verify(access_token)
-        async with self._transaction(readonly=True) as session:
-            row = await crud.identity(session, claims.session_id, claims.user_id)
-        if row is None:
-            raise InvalidToken
-        scopes = Powers(is_superuser=row.is_superuser, roles=row.roles, granted=row.scopes).scopes
-        return Actor(
-            name=row.handle,
-            scopes=scopes if claims.scope is None else scopes & claims.scope,
-            door="http",
-            user_id=claims.user_id,
-            session_id=claims.session_id,
-            narrowed=row.scopes is not None or claims.scope is not None,
-            request_id=client.request_id,
-        )
-
-    async def _by_api_key(self, text: str, client: Client) -> Actor:
-        secret = ApiKeySecret.parse(text)
-        if secret is None:
-            raise InvalidToken
-        async with self._transaction(readonly=True) as session:
-            row = await api_keys.identity(session, secret.id)
-            if row is None or not hmac.compare_digest(row.digest, secret.digest):
-                raise InvalidToken
-            if row.networks is not None and not is_within(client.address, row.networks):
-                log.warning("%s API key %s refused: used from %s", client.request_id, secret.id, client.address)
-                raise InvalidToken
-            if row.unnoted:
-                await api_keys.note_use(session, secret.id, address=client.address)
-        return Actor(
-            name=f"{row.handle} key {secret.id}",
-            scopes=Powers(is_superuser=row.is_superuser, roles=row.roles, granted=row.scopes).scopes,
-            door="http",
-            user_id=row.user_id,
-            api_key_id=secret.id,
-            narrowed=True,
-            request_id=client.request_id,
-        )
-
-
-def is_within(address: str, networks: list[str]) -> bool:
-    """Tell whether an address is in one of the networks; what is no address is in none."""
-    try:
-        found = ip_address(address)
-    except ValueError:
-        return False
-    # An IPv4 client of a socket that takes both arrives as ::ffff:192.0.2.1.
-    found = getattr(found, "ipv4_mapped", None) or found
-    return any(found in ip_network(network) for network in networks)
 
 
 def email_or_nobody(username: str) -> str:

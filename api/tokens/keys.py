@@ -1,8 +1,11 @@
-"""Signing and verifying access tokens (RFC 9068), and the keys derived from the one secret. No database here."""
+"""Signing and verifying access tokens (RFC 9068), and what is derived from the one secret key. No database here."""
 
+import asyncio
 import base64
 import json
 import re
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Self
@@ -13,19 +16,21 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from api.config import Settings
-from api.core.errors import ApictlError, Kind
+from api.core.errors import ApictlError, BadSettings, Kind
 from api.core.ids import uuid7
 from api.core.secret_key import load_secret_key
+from api.signing_keys.jwk import SigningKey
 
 TYPE: Final = "at+jwt"
-ALGORITHM: Final = "HS256"
 # Clocks of two servers may differ by this much, in seconds.
 LEEWAY: Final = 60
 # No time after this (in the year 10889) is meant.
 LATEST: Final = 2**48 // 1000
 MAX_LENGTH: Final = 4096
 COMPACT_FORM: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
-REQUIRED: Final = ["iss", "aud", "sub", "iat", "exp", "jti", "sid"]
+REQUIRED: Final = ["iss", "aud", "sub", "iat", "exp", "jti"]
+# Verified tokens that are not verified once more; some two megabytes at most.
+REMEMBERED: Final = 4096
 
 
 class InvalidToken(ApictlError):
@@ -37,84 +42,165 @@ class InvalidToken(ApictlError):
     title = "The access token is not valid"
 
 
+class UnknownKey(Exception):
+    """A token names a key that is not in hand; another process may have made it a moment ago."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a verified access token says; `scope` is None where the session alone decides."""
+    """What a verified access token says.
+
+    Attributes:
+        user_id: Its owner.
+        session_id: The session that it hangs on.
+        api_key_id: The API key that it hangs on instead, if it was got for one.
+        scope: What it was narrowed to; None where the session or key alone decides.
+        expires: When it ends, in seconds since 1970.
+    """
 
     user_id: UUID
-    session_id: UUID
+    session_id: UUID | None
+    api_key_id: UUID | None
     scope: frozenset[str] | None
+    expires: int
 
 
 class Keys:
-    """The signing key and the refresh key, derived from the secret key so that neither can stand for the other."""
+    """The keys in a process's hands: those derived from the secret key, and the ring that `signing_keys` fills.
+
+    Attributes:
+        refresh: Authenticates refresh tokens.
+        sealing: Encrypts the signing keys in their table.
+        filled_at: When the ring was read, on the monotonic clock.
+        filling: Held by whoever reads it again.
+    """
 
     def __init__(self, secret: bytes, *, issuer: str) -> None:
-        self._issuer = issuer
-        self._signing = derive(secret, "access token HS256")
+        self.issuer = issuer
         self.refresh = derive(secret, "refresh token HMAC")
-        # A name for the key that tells nothing of it.
-        self._kid = base64.urlsafe_b64encode(derive(secret, "kid")[:9]).decode()
+        self.sealing = derive(secret, "signing keys AES-256-GCM")
+        self.filled_at = float("-inf")
+        self.filling = asyncio.Lock()
+        self.ring: dict[str, SigningKey] = {}
+        self._verified: dict[str, tuple[SigningKey, Claims]] = {}
         # Off by default in PyJWT, which would take a key of five bytes with a warning.
         self._jwt = jwt.PyJWT({"enforce_minimum_key_length": True})
 
     @classmethod
     def load(cls, settings: Settings) -> Self:
-        """Return the keys of a deployment.
+        """Return the keys of a deployment, with an empty ring.
 
         Raises:
             BadSettings: There is no secret key, or it is weak.
         """
         return cls(load_secret_key(settings), issuer=settings.issuer)
 
-    def sign(self, *, user_id: UUID, session_id: UUID, ttl: int, scope: frozenset[str] | None = None) -> str:
-        """Return an access token that lives `ttl` seconds."""
+    def fill(self, keys: Iterable[SigningKey]) -> None:
+        """Take these keys into the ring, and no others."""
+        self.ring = {key.kid: key for key in keys}
+        self.filled_at = time.monotonic()
+
+    def require_signing(self) -> SigningKey:
+        """Return the key that signs now.
+
+        Raises:
+            BadSettings: It was sealed with another secret key.
+        """
+        now = datetime.now(UTC)
+        # The ring is in the order in which they were made.
+        begun = [key for key in self.ring.values() if key.active_from <= now] or list(self.ring.values())[:1]
+        latest = max(reversed(begun), key=lambda key: key.active_from)
+        if latest.private is None:
+            raise BadSettings(
+                f"The signing key {latest.kid} cannot be opened",
+                cause="it was sealed with another APICTL_SECRET_KEY",
+                hint="bring that one back; or give the key up, and sign with a new one: apictl rotate-keys --wait 0",
+            )
+        return latest
+
+    def sign(
+        self,
+        *,
+        user_id: UUID,
+        session_id: UUID | None = None,
+        api_key_id: UUID | None = None,
+        client_id: str = "apictl",
+        ttl: int,
+        scope: frozenset[str] | None = None,
+    ) -> str:
+        """Return an access token that lives `ttl` seconds and hangs on a session or on an API key.
+
+        Raises:
+            BadSettings: The key that signs was sealed with another secret key.
+        """
         now = int(datetime.now(UTC).timestamp())
         claims: dict[str, Any] = {
-            "iss": self._issuer,
-            "aud": self._issuer,
+            "iss": self.issuer,
+            "aud": self.issuer,
             "sub": str(user_id),
-            "sid": str(session_id),
-            "client_id": "apictl",
+            "client_id": client_id,
             "iat": now,
             "exp": now + ttl,
             "jti": uuid7().hex,
         }
+        claims |= {"sid": str(session_id)} if session_id is not None else {"api_key": str(api_key_id)}
         if scope is not None:
             claims["scope"] = " ".join(sorted(scope))
-        return self._jwt.encode(claims, self._signing, algorithm=ALGORITHM, headers={"typ": TYPE, "kid": self._kid})
+        key = self.require_signing()
+        return self._jwt.encode(claims, key.private, algorithm=key.algorithm, headers={"typ": TYPE, "kid": key.kid})
 
     def verify(self, token: str) -> Claims:
-        """Return what a token says, if this service signed it and its time has not passed.
+        """Return what a token says, if a key of the ring signed it and its time has not passed.
 
         Stricter than PyJWT, which takes any `typ`, times given as text, and unknown header parameters.
 
         Raises:
             InvalidToken: For every reason there is.
+            UnknownKey: It names a key that is not in the ring.
         """
+        remembered = self._verified.get(token)
+        if remembered is not None:
+            key, claims = remembered
+            if self.ring.get(key.kid) is key and time.time() < claims.expires + LEEWAY:
+                return claims
+            del self._verified[token]
         try:
-            self._check_header(token)
-            claims = self._jwt.decode(
-                token,
-                self._signing,
-                algorithms=[ALGORITHM],
-                issuer=self._issuer,
-                audience=self._issuer,
-                leeway=LEEWAY,
-                options={"require": REQUIRED},
+            key = self._key_of(token)
+            claims = self._read(
+                self._jwt.decode(
+                    token,
+                    key.public,
+                    algorithms=[key.algorithm],
+                    issuer=self.issuer,
+                    audience=self.issuer,
+                    leeway=LEEWAY,
+                    options={"require": REQUIRED},
+                )
             )
-            return self._read(claims)
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
             raise InvalidToken from None
+        if len(self._verified) >= REMEMBERED:
+            # The one that came first; a token that is still in use comes back.
+            del self._verified[next(iter(self._verified))]
+        self._verified[token] = key, claims
+        return claims
 
-    def _check_header(self, token: str) -> None:
+    def _key_of(self, token: str) -> SigningKey:
         if len(token) > MAX_LENGTH or not COMPACT_FORM.fullmatch(token):
             raise ValueError("not a compact JWS")
         encoded = token.partition(".")[0]
         header = json.loads(base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))
+        kid = header["kid"] if type(header) is dict and "kid" in header else None
+        # The text of a UUID: whatever else is in there asks for no reading of the ring.
+        if not isinstance(kid, str) or str(UUID(kid)) != kid:
+            raise ValueError("not a kid of ours")
+        key = self.ring.get(kid)
+        if key is None:
+            raise UnknownKey
         # Equality refuses jku, jwk, x5u, crit and whatever else could choose the key for us.
-        if header != {"alg": ALGORITHM, "typ": TYPE, "kid": self._kid}:
+        if key.public is None or header != {"alg": key.algorithm, "typ": TYPE, "kid": kid}:
             raise ValueError("not a header of ours")
+        return key
 
     @staticmethod
     def _read(claims: dict[str, Any]) -> Claims:
@@ -122,11 +208,18 @@ class Keys:
             value = claims.get(name, 0)
             if type(value) is not int or not 0 <= value < LATEST:
                 raise TypeError(f"{name} is not a time")
-        for name in ("sub", "sid", "jti", "aud", "scope"):
+        for name in ("sub", "sid", "api_key", "jti", "aud", "scope"):
             if not isinstance(claims.get(name, ""), str):
                 raise TypeError(f"{name} is not text")
-        scope = frozenset(claims["scope"].split()) if "scope" in claims else None
-        return Claims(UUID(claims["sub"]), UUID(claims["sid"]), scope)
+        if ("sid" in claims) == ("api_key" in claims):
+            raise ValueError("it hangs on a session or on an API key")
+        return Claims(
+            user_id=UUID(claims["sub"]),
+            session_id=UUID(claims["sid"]) if "sid" in claims else None,
+            api_key_id=UUID(claims["api_key"]) if "api_key" in claims else None,
+            scope=frozenset(claims["scope"].split()) if "scope" in claims else None,
+            expires=claims["exp"],
+        )
 
 
 def derive(secret: bytes, purpose: str) -> bytes:

@@ -57,6 +57,7 @@ class World:
                 "api_key_id": [
                     self._ask("POST", "/v1/api-keys", {"user": SUPERUSER, "name": "x"})["id"] for _ in range(3)
                 ],
+                "key_id": [self._ask("POST", "/v1/signing-keys?wait=86400")["id"]],
                 "token_id": [self.new_session(SPARE)["session_id"]],
             },
             "query": {"user": [SPARE], "can": ["users:read"]},

@@ -63,6 +63,9 @@ AS_ADA: Final = {
     "list-api-keys": [SUPERUSER],
     "rotate-api-key": ["{key}"],
     "revoke-api-key": ["{key}"],
+    "list-keys": [],
+    "rotate-keys": [],
+    "retire-key": ["{signing-key}"],
     "migration-status": [],
 }
 
@@ -79,11 +82,12 @@ async def test_every_command_does_only_what_that_user_may(
         assert (await apictl(*line, environment=environment)).code == 0
     known = {
         "{session}": await apictl("create-token", SUPERUSER, "-o", "ids", environment=environment),
+        "{signing-key}": await apictl("rotate-keys", "-o", "ids", environment=environment),
         "{key}": await apictl("create-api-key", SUPERUSER, "--name", "x", "-o", "ids", environment=environment),
     }
 
     async def rows() -> list[list[asyncpg.Record]]:
-        tables = ("users", "roles", "sessions", "api_keys", "audit_entries")
+        tables = ("users", "roles", "sessions", "api_keys", "signing_keys", "audit_entries")
         return [await database.fetch(f"SELECT * FROM {table} ORDER BY 1") for table in tables]  # noqa: S608 - ours
 
     before = await rows()

@@ -16,6 +16,7 @@ from api.core.errors import NotAuthenticated
 from api.core.runtime import Runtime
 from api.roles.schemas import Question, RoleCreate, RoleQuery, RoleUpdate
 from api.service_accounts.schemas import ServiceAccountCreate, ServiceAccountQuery
+from api.signing_keys.schemas import SigningKeyCreate
 from api.tokens.keys import Keys
 from api.tokens.schemas import TokenCreate, TokenQuery
 from api.users.schemas import UserCreate, UserQuery, UserUpdate
@@ -28,6 +29,7 @@ PUBLIC: Final = {
     "/docs/oauth2-redirect": "a script of that page",
     "/health/live": "asked by load balancers",
     "/health/ready": "asked by load balancers",
+    "/.well-known/jwks.json": "what others verify our tokens with",
     "/openapi.json": "what /docs shows",
     "/v1/auth/token": "where credentials are shown for the first time",
 }
@@ -77,6 +79,7 @@ EXAMPLES: Final[dict[Any, Any]] = {
     ApiKeyQuery: ApiKeyQuery(),
     ServiceAccountCreate: ServiceAccountCreate(name="deploy"),
     ServiceAccountQuery: ServiceAccountQuery(),
+    SigningKeyCreate: SigningKeyCreate(),
     int: 60,
     Question: Question(user="ada@example.com", can=Scope.USERS_READ),
     RoleCreate: RoleCreate(name="support", scopes=[]),

@@ -62,6 +62,10 @@ MATRIX: Final[dict[str, Line]] = {
     "list_api_keys": SELF,
     "rotate_api_key": Line(401, 201, 404, 201),
     "revoke_api_key": Line(401, 200, 404, 200),
+    "jwks": OPEN,
+    "list_keys": ADMIN,
+    "rotate_keys": ADMIN._replace(superuser=201),
+    "retire_key": ADMIN,
     "create_role": ADMIN._replace(superuser=201, body={"name": "other", "scopes": []}),
     "list_roles": ADMIN,
     "show_role": ADMIN,
@@ -106,10 +110,13 @@ async def test_who_may(
     assert (await admin.post("/v1/roles", json={"name": "support", "scopes": []})).status_code == 201
     asking = {"Authorization": f"Bearer {tokens[ADA]}"}
     root = dict(admin.headers)
+    pending = (await admin.post("/v1/signing-keys")).json()["id"]
     line, (method, path) = MATRIX[name], routes(app)[name]
 
     async def ask(headers: dict[str, str], about: str) -> int:
-        filled = path.format(user=about, role="support", token_id=sessions[about], api_key_id=keys[about])
+        filled = path.format(
+            user=about, role="support", token_id=sessions[about], api_key_id=keys[about], key_id=pending
+        )
         body, query = (
             {key: value.format(user=about) if isinstance(value, str) else value for key, value in values.items()}
             for values in (line.body or {}, line.query or {})

@@ -16,6 +16,7 @@ ONLY_HTTP: Final = {
     "ready": "the terminal has migration-status, and fails by itself where there is no database",
     "login": "on the terminal, access to the database stands for the password; see create-token",
     "logout": "the terminal has no session; see revoke-token",
+    "jwks": "for whoever verifies our tokens; list-keys -o json has the same",
     "show_me": "the terminal's operator is no user",
     "update_me": "the terminal's operator is no user",
     "change_my_password": "the terminal's operator is no user",

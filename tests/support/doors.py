@@ -101,7 +101,7 @@ def listed(value: Any) -> list[Any]:
 
 # What has another name over HTTP, and what does not go into the body there.
 NAMES: Final = {"search": "q", "superuser": "is_superuser"}
-QUERIES: Final = {"if_exists", "is_superuser", "overlap"}
+QUERIES: Final = {"if_exists", "is_superuser", "overlap", "algorithm", "wait"}
 # For each command: method, path, and what its first argument is called where it is no part of the path.
 HTTP_VERBS: Final[dict[str, tuple[str, str, str | None]]] = {
     "create-user": ("POST", "/v1/users", "email"),
@@ -120,6 +120,9 @@ HTTP_VERBS: Final[dict[str, tuple[str, str, str | None]]] = {
     "list-api-keys": ("GET", "/v1/api-keys", "user"),
     "rotate-api-key": ("POST", "/v1/api-keys/{}/rotate", None),
     "revoke-api-key": ("DELETE", "/v1/api-keys/{}", None),
+    "list-keys": ("GET", "/v1/signing-keys", None),
+    "rotate-keys": ("POST", "/v1/signing-keys", None),
+    "retire-key": ("DELETE", "/v1/signing-keys/{}", None),
     "create-role": ("POST", "/v1/roles", "name"),
     "show-role": ("GET", "/v1/roles/{}", None),
     "list-roles": ("GET", "/v1/roles", None),

@@ -12,20 +12,27 @@ from typing import Any
 import httpx2
 import jwt
 import pytest
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from api.config import Settings
-from api.tokens.keys import InvalidToken, Keys, derive
+from api.signing_keys.jwk import ALGORITHMS, SigningKey
+from api.tokens.keys import InvalidToken, UnknownKey
 from tests.conftest import SUPERUSER, log_in
 from tests.support.cases import cases
+from tests.support.keys import ISSUER, SECRET, keys_with, signing_key
 
-ISSUER = "http://127.0.0.1:8000"
-SECRET = b"0123456789abcdef" * 4
-KEYS = Keys(SECRET, issuer=ISSUER)
-SIGNING = derive(SECRET, "access token HS256")
+# One key of each algorithm; the one that signs is HS256, for which a test can make any token with the right signature.
+SIGNING = b"k" * 32
+KIDS = {"RS256": str(uuid.UUID(int=21)), "ES256": str(uuid.UUID(int=22)), "EdDSA": str(uuid.UUID(int=23))}
+RING: dict[str, SigningKey] = {
+    algorithm: signing_key(KIDS[algorithm], algorithm) for algorithm in ALGORITHMS if algorithm in KIDS
+}
+RING["HS256"] = signing_key(str(uuid.UUID(int=24)), "HS256", SIGNING)
+KEYS = keys_with(*RING.values())
 USER, SESSION = uuid.UUID(int=1), uuid.UUID(int=2)
 
 
@@ -66,15 +73,24 @@ def with_header(name: str, value: Any) -> str:
     return signed(HEADER | {name: value}, CLAIMS)
 
 
-def private_key_token() -> str:
-    return jwt.encode(
-        CLAIMS, ed25519.Ed25519PrivateKey.generate(), algorithm="EdDSA", headers=HEADER | {"alg": "EdDSA"}
-    )
+def by(key: Any, algorithm: str, kid: str) -> str:
+    """Return a token with our claims, signed by this key, whose header names another or none of ours."""
+    return jwt.encode(CLAIMS, key, algorithm=algorithm, headers=HEADER | {"alg": algorithm, "kid": kid})
 
 
-def rsa_token() -> str:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    return jwt.encode(CLAIMS, key, algorithm="RS256", headers=HEADER | {"alg": "RS256"})
+def with_public_key_as_secret(kid: str, public: bytes) -> str:
+    """The classic: whoever takes the algorithm from the token checks an HMAC with a key that everybody knows."""
+    return signed(HEADER | {"alg": "HS256", "kid": kid}, CLAIMS, public)
+
+
+def raw(key: ed25519.Ed25519PublicKey) -> bytes:
+    return key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+
+
+def pem(algorithm: str) -> bytes:
+    key = RING[algorithm].public
+    encoded: bytes = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return encoded
 
 
 BAD: dict[str, Callable[[], str]] = {
@@ -91,18 +107,29 @@ BAD: dict[str, Callable[[], str]] = {
     "none": lambda: f"{encode(HEADER | {'alg': 'none'})}.{encode(CLAIMS)}.",
     "None": lambda: signed(HEADER | {"alg": "None"}, CLAIMS),
     "HS384": lambda: signed(HEADER | {"alg": "HS384"}, CLAIMS, digest="sha384"),
-    "EdDSA": private_key_token,
-    "RS256": rsa_token,
-    "other secret": lambda: Keys(b"f" * 64, issuer=ISSUER).sign(user_id=USER, session_id=SESSION, ttl=900),
+    "our kid, a foreign Ed25519 key": lambda: by(ed25519.Ed25519PrivateKey.generate(), "EdDSA", KIDS["EdDSA"]),
+    "our kid, a foreign RSA key": lambda: by(rsa.generate_private_key(65537, 2048), "RS256", KIDS["RS256"]),
+    "an HMAC key's kid, an Ed25519 signature": lambda: by(RING["EdDSA"].private, "EdDSA", HEADER["kid"]),
+    "an RSA key's kid, an Ed25519 signature": lambda: by(RING["EdDSA"].private, "EdDSA", KIDS["RS256"]),
+    "our RSA key, another algorithm": lambda: by(RING["RS256"].private, "PS256", KIDS["RS256"]),
+    "our RSA key, a longer digest": lambda: by(RING["RS256"].private, "RS512", KIDS["RS256"]),
+    "HMAC with the Ed25519 key": lambda: with_public_key_as_secret(KIDS["EdDSA"], raw(RING["EdDSA"].public)),
+    "HMAC with the Ed25519 key's PEM": lambda: with_public_key_as_secret(KIDS["EdDSA"], pem("EdDSA")),
+    "HMAC with the RSA key's PEM": lambda: with_public_key_as_secret(KIDS["RS256"], pem("RS256")),
+    "HMAC with the JWK": lambda: with_public_key_as_secret(
+        KIDS["ES256"], json.dumps(RING["ES256"].public_jwk).encode()
+    ),
+    "retired key": lambda: by(ed25519.Ed25519PrivateKey.generate(), "EdDSA", str(uuid.UUID(int=99))),
     "other secret, our kid": lambda: signed(HEADER, CLAIMS, b"f" * 32),
     "empty key": lambda: signed(HEADER, CLAIMS, b""),
     "the secret itself": lambda: signed(HEADER, CLAIMS, SECRET),
-    "other issuer": lambda: Keys(SECRET, issuer="https://evil.example").sign(user_id=USER, session_id=SESSION, ttl=9),
+    "other issuer": lambda: with_claim("iss", "https://evil.example"),
     "expired": lambda: KEYS.sign(user_id=USER, session_id=SESSION, ttl=-61),
     "no typ": lambda: signed({key: value for key, value in HEADER.items() if key != "typ"}, CLAIMS),
     "typ JWT": lambda: with_header("typ", "JWT"),
     "typ refresh": lambda: with_header("typ", "rt+jwt"),
     "no kid": lambda: signed({key: value for key, value in HEADER.items() if key != "kid"}, CLAIMS),
+    "kid in capitals": lambda: with_header("kid", HEADER["kid"].replace("-", "")),
     "kid path": lambda: with_header("kid", "../../dev/null"),
     "kid number": lambda: with_header("kid", 1),
     "kid list": lambda: with_header("kid", [HEADER["kid"]]),
@@ -139,6 +166,8 @@ BAD: dict[str, Callable[[], str]] = {
     "sid surrogate": lambda: with_claim("sid", "\ud800"),
     "scope list": lambda: with_claim("scope", ["users:read"]),
     "jti number": lambda: with_claim("jti", 7),
+    "session and API key": lambda: with_claim("api_key", str(SESSION)),
+    "API key list": lambda: signed(HEADER, {k: v for k, v in CLAIMS.items() if k != "sid"} | {"api_key": ["x"]}),
     **{f"no {name}": (lambda name=name: without_claim(name)) for name in CLAIMS if name != "client_id"},  # type: ignore[misc]
 }
 
@@ -154,8 +183,56 @@ def test_what_we_sign_we_accept() -> None:
 
 @pytest.mark.parametrize("kind", BAD)
 def test_none_of_these_is_accepted(kind: str) -> None:
-    with pytest.raises(InvalidToken):
+    with pytest.raises(UnknownKey if kind == "retired key" else InvalidToken):
         KEYS.verify(BAD[kind]())
+
+
+@pytest.mark.parametrize("algorithm", RING)
+def test_every_algorithm(algorithm: str) -> None:
+    key = RING[algorithm]
+    keys = keys_with(key)
+    token = keys.sign(user_id=USER, session_id=SESSION, ttl=900)
+    assert jwt.get_unverified_header(token) == {"alg": algorithm, "typ": "at+jwt", "kid": key.kid}
+    assert keys.verify(token).user_id == USER
+    # The others' ring has it as well, and it alone verifies.
+    assert KEYS.verify(token).session_id == SESSION
+
+
+def test_what_was_verified_is_not_verified_again_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = keys_with(RING["EdDSA"])
+    decoded: list[str] = []
+    decode = keys._jwt.decode
+
+    def counted(token: str, *arguments: Any, **options: Any) -> Any:
+        decoded.append(token)
+        return decode(token, *arguments, **options)
+
+    monkeypatch.setattr(keys._jwt, "decode", counted)
+    token = keys.sign(user_id=USER, session_id=SESSION, ttl=900)
+    assert keys.verify(token) is keys.verify(token)
+    assert decoded == [token]
+    end = keys.verify(token).expires + 60
+    monkeypatch.setattr("api.tokens.keys.time.time", lambda: end)
+    keys.verify(token)
+    assert decoded == [token, token]
+
+
+def test_what_a_retired_key_has_verified_is_forgotten() -> None:
+    keys = keys_with(RING["EdDSA"])
+    token = keys.sign(user_id=USER, session_id=SESSION, ttl=900)
+    keys.verify(token)
+    keys.fill([RING["ES256"]])
+    with pytest.raises(UnknownKey):
+        keys.verify(token)
+
+
+def test_no_more_is_remembered_than_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.tokens.keys.REMEMBERED", 3)
+    keys = keys_with(RING["EdDSA"])
+    tokens = [keys.sign(user_id=USER, session_id=SESSION, ttl=900) for _ in range(5)]
+    for token in tokens:
+        keys.verify(token)
+    assert list(keys._verified) == tokens[2:]
 
 
 def test_no_mutation_is_accepted() -> None:
@@ -178,7 +255,7 @@ def test_no_mutation_is_accepted() -> None:
             mutated = ".".join(encode(part) for part in changed)
         if mutated == token:
             continue
-        with pytest.raises(InvalidToken):
+        with pytest.raises((InvalidToken, UnknownKey)):
             KEYS.verify(mutated)
 
 
@@ -192,7 +269,7 @@ def test_no_invention_is_accepted(header: dict[str, Any], claims: Any) -> None:
         if (header and set(header) - set(HEADER)) or token.split(".")[1] != encode(CLAIMS) or not header:
             if token == signed(HEADER, CLAIMS):
                 continue
-            with pytest.raises(InvalidToken):
+            with pytest.raises((InvalidToken, UnknownKey)):
                 KEYS.verify(token)
 
 

@@ -9,6 +9,7 @@ from api.config import Settings
 from api.core.actor import Actor
 from api.core.errors import ApictlError
 from api.core.runtime import Runtime
+from api.signing_keys.ring import fresh
 from api.tokens.keys import Keys
 from api.tokens.schemas import TokenCreate
 from api.tokens.service import TokenService
@@ -81,7 +82,7 @@ async def test_a_token_made_while_its_owner_is_deactivated_does_not_live(
     runtime: Runtime, superuser: User, settings: Settings, database: asyncpg.Connection
 ) -> None:
     """Neither order leaves a live session behind: the deactivation ends it, or it is refused."""
-    keys = Keys.load(settings)
+    keys = await fresh(Keys.load(settings), runtime)
     operator = Actor.operator("tests")
 
     async def issue() -> str:

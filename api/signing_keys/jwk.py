@@ -1,0 +1,108 @@
+"""The material of signing keys: made, sealed for its table, opened again, shown as a JWK (RFC 7517)."""
+
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal, get_args
+
+import jwt
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+# The names of RFC 7518 and RFC 8037. EdDSA is Ed25519 here, and no other curve.
+Algorithm = Literal["EdDSA", "ES256", "RS256", "HS256"]
+ALGORITHMS: Final[tuple[Algorithm, ...]] = get_args(Algorithm)
+NONCE_BYTES: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A key with everything that signing and verifying need; it is good for one algorithm and no other.
+
+    Attributes:
+        kid: Its name in the header of a token.
+        algorithm: The only one that it is used with.
+        active_from: When it begins to sign.
+        private: What signs; None if it was sealed with another secret key.
+        public: What verifies; None if nothing is known but what signs, and that is sealed.
+        public_jwk: What others verify with; None for HS256, which has nothing that may be shown.
+    """
+
+    kid: str
+    algorithm: Algorithm
+    active_from: datetime
+    private: Any
+    public: Any
+    public_jwk: dict[str, str] | None
+
+
+def make(algorithm: Algorithm) -> bytes:
+    """Return the material of a new key: PKCS #8, or 32 random bytes for HS256. RSA takes half a second."""
+    if algorithm == "HS256":
+        return os.urandom(32)
+    key: ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+    if algorithm == "EdDSA":
+        key = ed25519.Ed25519PrivateKey.generate()
+    elif algorithm == "ES256":
+        key = ec.generate_private_key(ec.SECP256R1())
+    else:
+        key = rsa.generate_private_key(public_exponent=65537, key_size=3072)
+    return key.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def public_jwk(kid: str, algorithm: Algorithm, material: bytes) -> dict[str, str] | None:
+    """Return what others verify with, or None where that would be the secret itself."""
+    if algorithm == "HS256":
+        return None
+    implementation = jwt.get_algorithm_by_name(algorithm)
+    shown = implementation.to_jwk(opened(algorithm, material).public_key(), as_dict=True)
+    return {name: shown[name] for name in ("kty", "crv", "x", "y", "n", "e") if name in shown} | {
+        "kid": kid,
+        "alg": algorithm,
+        "use": "sig",
+    }
+
+
+def opened(algorithm: Algorithm, material: bytes) -> Any:
+    """Return what PyJWT signs with."""
+    return material if algorithm == "HS256" else serialization.load_der_private_key(material, password=None)
+
+
+def seal(material: bytes, key: bytes, *, kid: str, algorithm: Algorithm) -> bytes:
+    """Return the material, encrypted and bound to its row: a nonce, then AES-256-GCM."""
+    nonce = os.urandom(NONCE_BYTES)
+    return nonce + AESGCM(key).encrypt(nonce, material, bound_to(kid, algorithm))
+
+
+def unseal(sealed: bytes, key: bytes, *, kid: str, algorithm: Algorithm) -> bytes | None:
+    """Return the material, or None if it was sealed with another key, or for another row."""
+    try:
+        return AESGCM(key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], bound_to(kid, algorithm))
+    except (InvalidTag, ValueError):
+        return None
+
+
+def bound_to(kid: str, algorithm: str) -> bytes:
+    """Return what a sealed key cannot be moved from."""
+    return f"apictl signing key {kid} {algorithm}".encode()
+
+
+def signing_key(
+    kid: str,
+    algorithm: Algorithm,
+    *,
+    active_from: datetime,
+    sealed: bytes,
+    shown: dict[str, str] | None,
+    key: bytes,
+) -> SigningKey:
+    """Return a row's key, ready for use."""
+    material = unseal(sealed, key, kid=kid, algorithm=algorithm)
+    private = None if material is None else opened(algorithm, material)
+    # What verifies is taken from what is published: a key that cannot be opened any more still verifies.
+    public = private if shown is None else jwt.PyJWK(shown, algorithm=algorithm).key
+    return SigningKey(kid, algorithm, active_from, private, public, shown)

@@ -1,0 +1,71 @@
+"""The terminal door to signing keys."""
+
+from typing import Annotated, Any
+
+import typer
+
+from cli.context import Call, command, id_of
+from cli.output import Item, Listing
+
+COLUMNS = ("id", "algorithm", "state", "created_at", "active_from", "retired_at")
+TABLE = ("id", "algorithm", "state", "active_from")
+
+
+def service(call: Call) -> Any:
+    """Return the service behind these commands."""
+    from api.signing_keys.service import SigningKeyService
+
+    return SigningKeyService(call.session, call.actor, call.settings)
+
+
+@command("read")
+async def list_keys(call: Call) -> Listing:
+    """List the signing keys, the newest first.
+
+    Example: apictl list-keys
+    """
+    keys = await service(call).list_keys()
+    return Listing([key.model_dump(mode="json") for key in keys], None, COLUMNS, TABLE)
+
+
+@command("write")
+async def rotate_keys(
+    call: Call,
+    algorithm: Annotated[
+        str | None,
+        typer.Option("--algorithm", help="EdDSA, ES256, RS256 or HS256. Default: APICTL_SIGNING_ALGORITHM."),
+    ] = None,
+    wait: Annotated[
+        int | None,
+        typer.Option("--wait", help="Seconds from its publication until it signs. Default: 600.", show_default=False),
+    ] = None,
+) -> Item:
+    """Make and publish the next signing key; it signs when the wait is over, and the ones before go on verifying.
+
+    Example: apictl rotate-keys
+    """
+    from api.signing_keys.schemas import SigningKeyCreate
+    from api.tokens.keys import Keys
+
+    given = {"algorithm": algorithm, "wait": wait}
+    new = SigningKeyCreate.model_validate({name: value for name, value in given.items() if value is not None})
+    made = await service(call).rotate_keys(new, Keys.load(call.settings))
+    return Item(made.model_dump(mode="json"), call.changed(changed=True))
+
+
+@command("write")
+async def retire_key(
+    call: Call,
+    key: Annotated[str, typer.Argument(help="The signing key's id.", show_default=False)],
+    *,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Also while tokens that it signed may be good.", show_default=False),
+    ] = False,
+) -> Item:
+    """Retire a signing key: nothing that it signed is good any more.
+
+    Example: apictl retire-key 019a0b1c-7d2e-7f30-8a41-5b6c7d8e9f00
+    """
+    retired, changed = await service(call).retire_key(id_of(key, "key_id", "list-keys"), force=force)
+    return Item(retired.model_dump(mode="json"), call.changed(changed=changed))

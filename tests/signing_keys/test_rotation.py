@@ -1,0 +1,174 @@
+"""Keys that change while servers run: nobody with a good token notices, and a stolen key is worth nothing."""
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator
+
+import asyncpg
+import httpx2
+import jwt
+import pytest
+from fastapi import FastAPI
+
+from api.config import Settings
+from api.core.errors import BadSettings
+from api.core.runtime import Runtime
+from api.signing_keys.jwk import seal, unseal
+from api.signing_keys.ring import fresh
+from api.tokens.keys import Keys
+from api.users.models import User
+from tests.conftest import SUPERUSER, log_in
+from tests.support.processes import Apictl
+from tests.support.server import serving
+
+
+@pytest.fixture
+async def servers(
+    apictl: Apictl, environment: dict[str, str], superuser: User
+) -> AsyncIterator[tuple[httpx2.AsyncClient, httpx2.AsyncClient]]:
+    """Two processes that serve the same database."""
+    with (
+        serving("serve", environment=environment, start=apictl.start) as one,
+        serving("serve", environment=environment, start=apictl.start) as other,
+    ):
+        async with (
+            httpx2.AsyncClient(base_url=one.url, timeout=30, trust_env=False) as first,
+            httpx2.AsyncClient(base_url=other.url, timeout=30, trust_env=False) as second,
+        ):
+            yield first, second
+
+
+async def test_rotating_under_load(
+    apictl: Apictl, environment: dict[str, str], servers: tuple[httpx2.AsyncClient, httpx2.AsyncClient]
+) -> None:
+    """Row 15: 50 requests a second at two processes, every token good, while keys of every algorithm come and go."""
+    tokens = await log_in(servers[0], SUPERUSER)
+    access, refresh = [tokens["access_token"]], tokens["refresh_token"]
+    kids, statuses = set(), []
+
+    async def use(server: httpx2.AsyncClient, token: str) -> None:
+        answer = await server.get("/v1/users/me", headers={"Authorization": f"Bearer {token}"})
+        statuses.append(answer.status_code)
+
+    waiting: list[asyncio.Task[None]] = []
+    rotating: asyncio.Task[object] | None = None
+    begun = time.monotonic()
+    for number in range(200):
+        if number % 40 == 10:
+            algorithm = ("ES256", "HS256", "RS256", "EdDSA", "ES256")[number // 40]
+            line = ("rotate-keys", "--wait", "0", "--algorithm", algorithm)
+            rotating = asyncio.create_task(apictl(*line, environment=environment))
+        if number % 5 == 0:
+            # Signed by one process; used at the other at once.
+            form = {"grant_type": "refresh_token", "refresh_token": refresh}
+            answer = (await servers[number // 5 % 2].post("/v1/auth/token", data=form)).raise_for_status().json()
+            refresh = answer["refresh_token"]
+            access.append(answer["access_token"])
+            kids.add(jwt.get_unverified_header(access[-1])["kid"])
+            waiting.append(asyncio.create_task(use(servers[(number // 5 + 1) % 2], access[-1])))
+        waiting.append(asyncio.create_task(use(servers[number % 2], access[number * 7 % len(access)])))
+        await asyncio.sleep(max(0.0, begun + number / 50 - time.monotonic()))
+    await asyncio.gather(*waiting)
+    assert rotating is not None
+    await rotating
+    assert statuses == [200] * 240
+    assert len(kids) >= 4, "the servers have not taken the new keys up"
+
+
+async def test_a_retired_key_verifies_nothing_within_a_second(
+    apictl: Apictl, environment: dict[str, str], servers: tuple[httpx2.AsyncClient, httpx2.AsyncClient]
+) -> None:
+    token = (await log_in(servers[0], SUPERUSER))["access_token"]
+    kid = jwt.get_unverified_header(token)["kid"]
+    headers = {"Authorization": f"Bearer {token}"}
+    for server in servers:
+        assert (await server.get("/v1/users/me", headers=headers)).status_code == 200
+    for line in (("rotate-keys", "--wait", "0"), ("retire-key", kid, "--force")):
+        assert (await apictl(*line, environment=environment)).code == 0
+    retired = time.monotonic()
+    for server in servers:
+        while (await server.get("/v1/users/me", headers=headers)).status_code == 200:
+            assert time.monotonic() < retired + 1.5
+        published = (await server.get("/.well-known/jwks.json")).json()["keys"]
+        assert kid not in {key["kid"] for key in published}
+        assert len(published) == 1
+
+
+async def test_what_is_pending_is_published(
+    app: FastAPI, client: httpx2.AsyncClient, admin: httpx2.AsyncClient
+) -> None:
+    made = [
+        (await admin.post("/v1/signing-keys", params={"algorithm": name})).json()
+        for name in ("ES256", "RS256", "HS256")
+    ]
+    await fresh(app.state.keys, app.state.runtime, since=time.monotonic())
+    answer = await client.get("/.well-known/jwks.json")
+    assert answer.headers["Cache-Control"] == "public, max-age=300"
+    published = answer.json()["keys"]
+    assert [key["alg"] for key in published] == ["EdDSA", "ES256", "RS256"]
+    assert published[1:] == [key["public_jwk"] for key in made[:2]]
+    private = {"d", "p", "q", "dp", "dq", "qi", "k"}
+    assert not private & {name for key in published for name in key}
+    # Others hold it; we do not sign with it yet.
+    assert jwt.get_unverified_header(admin.headers["Authorization"].split()[1])["kid"] == published[0]["kid"]
+    assert app.state.keys.require_signing().kid == published[0]["kid"]
+
+
+async def test_twenty_processes_make_one_first_key(settings: Settings, database: asyncpg.Connection) -> None:
+    async def start() -> str:
+        async with Runtime.open(settings, pool_size=1) as runtime:
+            return (await fresh(Keys.load(settings), runtime)).require_signing().kid
+
+    assert len(set(await asyncio.gather(*(start() for _ in range(20))))) == 1
+    assert await database.fetchval("SELECT count(*) FROM signing_keys") == 1
+    assert await database.fetchval("SELECT count(*) FROM audit_entries WHERE target = 'signing_key'") == 1
+
+
+async def test_ten_rotations_at_once(admin: httpx2.AsyncClient, database: asyncpg.Connection) -> None:
+    answers = await asyncio.gather(*(admin.post("/v1/signing-keys") for _ in range(10)))
+    assert [answer.status_code for answer in answers] == [201] * 10
+    assert await database.fetchval("SELECT array_agg(number ORDER BY number) FROM signing_keys") == [*range(1, 12)]
+
+
+async def test_another_secret_key(apictl: Apictl, environment: dict[str, str], superuser: User) -> None:
+    """Who lost the secret key can see that it is that, and go on with a new one."""
+    issued = (await apictl("create-token", SUPERUSER, "-o", "json", environment=environment)).json()
+    changed = environment | {"APICTL_SECRET_KEY": secrets.token_hex(32)}
+    for line in (("create-token", SUPERUSER), ("serve", "--port", "0")):
+        refused = await apictl(*line, environment=changed)
+        assert (refused.code, "another APICTL_SECRET_KEY" in refused.err) == (12, True), line
+        assert "apictl rotate-keys --wait 0" in refused.err
+    assert (await apictl("rotate-keys", "--wait", "0", environment=changed)).code == 0
+    with serving("serve", environment=changed, start=apictl.start) as server:
+        async with httpx2.AsyncClient(base_url=server.url, trust_env=False) as client:
+            await log_in(client, SUPERUSER)
+            # What the old key signed is verified with what was published of it.
+            headers = {"Authorization": f"Bearer {issued['access_token']}"}
+            assert (await client.get("/v1/users/me", headers=headers)).status_code == 200
+
+
+async def test_nothing_that_signs_is_readable_in_the_database(
+    settings: Settings, runtime: Runtime, database: asyncpg.Connection
+) -> None:
+    keys = await fresh(Keys.load(settings), runtime)
+    row = await database.fetchrow("SELECT * FROM signing_keys")
+    assert row is not None
+    about = {"kid": str(row["id"]), "algorithm": row["algorithm"]}
+    material = unseal(row["sealed"], keys.sealing, **about)
+    assert material is not None
+    assert material not in json.dumps(str(dict(row))).encode()
+    assert row["sealed"] != seal(material, keys.sealing, **about), "each is sealed with a number of its own"
+    # Neither in another row, nor for another algorithm, nor with the key for something else.
+    assert unseal(row["sealed"], keys.sealing, kid=about["kid"], algorithm="HS256") is None
+    assert unseal(row["sealed"], keys.sealing, kid=about["kid"][::-1], algorithm="EdDSA") is None
+    assert unseal(row["sealed"], keys.refresh, **about) is None
+    assert unseal(b"", keys.sealing, **about) is None
+
+
+async def test_a_pending_key_that_was_sealed_elsewhere_does_not_sign(settings: Settings, runtime: Runtime) -> None:
+    other = Keys(b"f" * 64, issuer="http://testserver")
+    await fresh(other, runtime)
+    with pytest.raises(BadSettings):
+        (await fresh(Keys.load(settings), runtime)).require_signing()
