@@ -27,6 +27,10 @@ NOT_OURS: Final = re.compile(r"_?APICTL_(COMPLETE|SERVICE_HOST|SERVICE_PORT(_.+)
 Seconds = Annotated[int, Field(ge=1, le=10 * 365 * 86400)]
 
 
+# The names of RFC 7518 and RFC 8037. EdDSA is Ed25519 here, and no other curve.
+Algorithm = Literal["EdDSA", "ES256", "RS256", "HS256"]
+
+
 class Settings(BaseSettings):
     """The settings of one process; frozen, and constructed only through `Settings.load`."""
 
@@ -68,7 +72,7 @@ class Settings(BaseSettings):
         str, Field(min_length=1, description="`iss` and `aud` of the access tokens: your public URL.")
     ] = "http://127.0.0.1:8000"
     signing_algorithm: Annotated[
-        Literal["EdDSA", "ES256", "RS256", "HS256"],
+        Algorithm,
         Field(description="What new signing keys sign access tokens with; nobody but us can verify HS256."),
     ] = "EdDSA"
     access_token_ttl: Annotated[Seconds, Field(description="Seconds that an access token is good for.")] = 900

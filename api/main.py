@@ -21,6 +21,7 @@ from api.core.errors import BadSettings
 from api.core.runtime import Runtime
 from api.health.router import router as health
 from api.migrations.router import router as migrations
+from api.oauth.router import router as oauth
 from api.roles.router import router as roles
 from api.service_accounts.router import router as service_accounts
 from api.signing_keys.router import router as signing_keys
@@ -31,6 +32,7 @@ from api.users.router import router as users
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     health,
     tokens,
+    oauth,
     users,
     service_accounts,
     roles,
@@ -43,6 +45,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
 TAGS: Final = (
     {"name": "users", "description": "People and machines with an account; your own is `/v1/users/me`."},
     {"name": "tokens", "description": "Logging in, and the sessions that every access and refresh token hangs on."},
+    {"name": "oauth", "description": "For OAuth clients and resource servers, by the RFCs."},
     {"name": "service accounts", "description": "Accounts of machines; otherwise users like everybody."},
     {"name": "api keys", "description": "What scripts authenticate with: good for some of what their owner may do."},
     {"name": "roles", "description": "Named sets of scopes, who has them, and what they decide."},

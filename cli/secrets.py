@@ -120,7 +120,7 @@ def read_private(file: Path) -> bytes:
         raise BadRequest(f"{file} cannot be read", cause=error.strerror) from None
 
 
-def decoded(raw: bytes, source: str) -> str:
+def decoded(raw: bytes, source: str, *, what: str = "password") -> str:
     """Return a secret as text, without the line's end that editors and `echo` add.
 
     Raises:
@@ -129,11 +129,11 @@ def decoded(raw: bytes, source: str) -> str:
     from api.core.errors import BadRequest
 
     if len(raw) > MAX_BYTES:
-        raise BadRequest(f"The password from {source} is longer than {MAX_BYTES} bytes")
+        raise BadRequest(f"The {what} from {source} is longer than {MAX_BYTES} bytes")
     try:
         text = raw.decode().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
-        raise BadRequest(f"The password from {source} is not UTF-8") from None
+        raise BadRequest(f"The {what} from {source} is not UTF-8") from None
     if not text:
-        raise BadRequest(f"The password from {source} is empty")
+        raise BadRequest(f"The {what} from {source} is empty")
     return text

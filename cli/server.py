@@ -118,7 +118,7 @@ async def check_database(call: Call) -> None:
     async with Runtime.open(call.settings, pool_size=1) as runtime:
         async with runtime.transaction(readonly=True) as session:
             await require_head(session)
-        (await fresh(Keys.load(call.settings), runtime)).require_signing()
+        (await fresh(Keys.load(call.settings), runtime, door="cli")).require_signing()
 
 
 async def prepare(call: Call, *, email: str | None, password: str) -> bool:
@@ -134,7 +134,7 @@ async def prepare(call: Call, *, email: str | None, password: str) -> bool:
     operator = Actor.operator(operator_name())
     async with Runtime.open(call.settings, pool_size=1) as runtime:
         await MigrationService(runtime.transaction, runtime.patient_engine, operator).upgrade()
-        (await fresh(Keys.load(call.settings), runtime)).require_signing()
+        (await fresh(Keys.load(call.settings), runtime, door="cli")).require_signing()
         if email is None:
             return False
         async with runtime.transaction() as session:

@@ -1,17 +1,20 @@
 """The terminal door to signing keys."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.context import Call, command, id_of
 from cli.output import Item, Listing
 
+if TYPE_CHECKING:
+    from api.signing_keys.service import SigningKeyService
+
 COLUMNS = ("id", "algorithm", "state", "created_at", "active_from", "retired_at")
 TABLE = ("id", "algorithm", "state", "active_from")
 
 
-def service(call: Call) -> Any:
+def service(call: Call) -> "SigningKeyService":
     """Return the service behind these commands."""
     from api.signing_keys.service import SigningKeyService
 
@@ -19,13 +22,22 @@ def service(call: Call) -> Any:
 
 
 @command("read")
-async def list_keys(call: Call) -> Listing:
+async def list_keys(
+    call: Call,
+    limit: Annotated[int, typer.Option("--limit", help="Keys a page, 1 to 200.")] = 50,
+    cursor: Annotated[str | None, typer.Option("--cursor", help="Where the page before ended.")] = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="All pages.", show_default=False)] = False,
+) -> Listing:
     """List the signing keys, the newest first.
 
     Example: apictl list-keys
     """
-    keys = await service(call).list_keys()
-    return Listing([key.model_dump(mode="json") for key in keys], None, COLUMNS, TABLE)
+    from api.signing_keys.schemas import SigningKeyQuery
+
+    query = SigningKeyQuery(limit=200 if every else limit, cursor=cursor)
+    keys, following = await call.pages(service(call).list_keys, query, every=every)
+    return Listing([key.model_dump(mode="json") for key in keys], following, COLUMNS, TABLE)
 
 
 @command("write")
@@ -53,7 +65,7 @@ async def rotate_keys(
     return Item(made.model_dump(mode="json"), call.changed(changed=True))
 
 
-@command("write")
+@command("destroy")
 async def retire_key(
     call: Call,
     key: Annotated[str, typer.Argument(help="The signing key's id.", show_default=False)],
@@ -65,7 +77,12 @@ async def retire_key(
 ) -> Item:
     """Retire a signing key: nothing that it signed is good any more.
 
+    Without --force, tokens that may be good keep it from being retired; how long they may be, this machine's
+    APICTL_ACCESS_TOKEN_TTL says.
+
     Example: apictl retire-key 019a0b1c-7d2e-7f30-8a41-5b6c7d8e9f00
     """
-    retired, changed = await service(call).retire_key(id_of(key, "key_id", "list-keys"), force=force)
+    key_id = id_of(key, "key_id", "list-keys")
+    await call.confirm("destroys the signing key", expected=str(key_id))
+    retired, changed = await service(call).retire_key(key_id, force=force)
     return Item(retired.model_dump(mode="json"), call.changed(changed=changed))

@@ -40,7 +40,7 @@ async def create_token(
 
     new = TokenCreate(user=user, label=label, scopes=scopes, expires_in=expires_in)
     keys = Keys.load(call.settings)
-    await load(keys, call.session, call.settings.signing_algorithm)
+    await load(keys, call.session, call.settings.signing_algorithm, door="cli")
     issued = await service(call).create_token(new, keys)
     return Item(issued.model_dump(mode="json", exclude_none=True), call.changed(changed=True))
 
@@ -76,3 +76,35 @@ async def revoke_token(
     """
     ended, changed = await service(call).revoke_token(id_of(token, "token_id", "list-tokens"))
     return Item(ended.model_dump(mode="json"), call.changed(changed=changed))
+
+
+@command("read")
+async def introspect_token(call: Call) -> Item:
+    """Tell what a token is good for now.
+
+    It is an access token, a refresh token or an API key, read from standard input or asked for.
+
+    Example: apictl introspect-token
+    """
+    from api.oauth.service import IntrospectionService
+    from api.signing_keys.ring import fresh
+    from api.tokens.keys import Keys
+
+    token = read_token(call)
+    keys = await fresh(Keys.load(call.settings), call.runtime, door="cli")
+    found = await IntrospectionService(call.runtime, keys, call.actor).introspect_token(token)
+    return Item(found.model_dump(mode="json", exclude_none=True))
+
+
+def read_token(call: Call) -> str:
+    """Return the token that was typed unseen, or piped in."""
+    import getpass
+    import sys
+
+    from cli.secrets import MAX_BYTES, decoded
+    from cli.signals import at_a_prompt
+
+    with at_a_prompt():
+        if call.interactive:
+            return getpass.getpass("Token: ")
+        return decoded(sys.stdin.buffer.read(MAX_BYTES + 1), "standard input", what="token")

@@ -35,7 +35,7 @@ def percentages(report: Report) -> dict[str, float]:
     for kind in LIMITS:
         total = sum(len(file[kind].all) for file in report.values())
         missed = sum(len(file[kind].missed) for file in report.values())
-        found[kind] = 100 * (total - missed) / total if total else 100.0
+        found[kind] = 100 * (total - missed) / total if total else 0.0
     return found
 
 

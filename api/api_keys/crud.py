@@ -1,7 +1,7 @@
 """Statements on the table of API keys."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -40,9 +40,11 @@ async def identity(session: AsyncSession, key_id: UUID) -> Row[Any] | None:
             ApiKey.digest,
             ApiKey.scopes,
             ApiKey.networks,
+            ApiKey.expires_at,
             UNNOTED.label("unnoted"),
             User.id.label("user_id"),
             User.handle.label("handle"),
+            User.kind,
             User.is_superuser,
             SCOPES_BY_ROLE.label("roles"),
         )
@@ -92,12 +94,13 @@ async def succeed(session: AsyncSession, key_id: UUID, *, successor_id: UUID, ov
     )
 
 
-async def revoke(session: AsyncSession, key_id: UUID) -> datetime | None:
+async def revoke(session: AsyncSession, key_id: UUID) -> ApiKey | None:
     """End a key; None if it was revoked before."""
     statement = (
         update(ApiKey)
         .where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None))
         .values(revoked_at=func.now())
-        .returning(ApiKey.revoked_at)
+        .returning(ApiKey)
+        .execution_options(populate_existing=True)
     )
-    return await session.scalar(statement)
+    return (await session.scalars(statement)).one_or_none()

@@ -1,4 +1,4 @@
-"""The rules about API keys, the same behind both doors. Who stands behind one in a request: `tokens.grants`."""
+"""The rules about API keys, the same behind both doors. Who stands behind one in a request: `tokens.authentication`."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -110,7 +110,6 @@ class ApiKeyService:
         row = await self._lock(key_id)
         ended = await crud.revoke(self._session, key_id)
         if ended is not None:
-            row.key.revoked_at = ended
             await self._audit("api_key.revoke", key_id, row.user)
         return ApiKeyRead(**read(row)), ended is not None
 
@@ -118,7 +117,7 @@ class ApiKeyService:
         if self._actor.is_nobody:
             self._actor.require(Scope.API_KEYS_WRITE)
         row = await crud.owned(self._session, key_id, lock=True)
-        # A key may end itself, whatever else it may do.
+        # A key may end itself, or make its successor, whatever else it may do.
         if row is None or not (
             self._is_own(row.user) or self._actor.may(Scope.API_KEYS_WRITE) or key_id == self._actor.api_key_id
         ):

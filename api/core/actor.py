@@ -17,6 +17,7 @@ class Scope(StrEnum):
     USERS_DELETE = "users:delete"
     TOKENS_READ = "tokens:read"
     TOKENS_WRITE = "tokens:write"
+    TOKENS_INTROSPECT = "tokens:introspect"
     API_KEYS_READ = "api-keys:read"
     API_KEYS_WRITE = "api-keys:write"
     SIGNING_KEYS_READ = "signing-keys:read"
@@ -33,6 +34,7 @@ SCOPE_TEXTS = {
     Scope.USERS_DELETE: "Delete users.",
     Scope.TOKENS_READ: "See everybody's sessions.",
     Scope.TOKENS_WRITE: "Issue tokens for others, and end their sessions.",
+    Scope.TOKENS_INTROSPECT: "Ask what a token that somebody has shown is good for.",
     Scope.API_KEYS_READ: "See everybody's API keys.",
     Scope.API_KEYS_WRITE: "Create, rotate and revoke API keys for others.",
     Scope.SIGNING_KEYS_READ: "See the signing keys (never what signs).",

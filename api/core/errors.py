@@ -74,6 +74,8 @@ class ApictlError(Exception):
     title: ClassVar[str] = "The server failed"
     default_retry_after: ClassVar[int | None] = None
     media_type: ClassVar[str] = "application/problem+json"
+    # What a 401 asks for (RFC 9110, section 11.6.1).
+    authenticate: ClassVar[str] = 'Bearer realm="apictl"'
     registry: ClassVar[dict[str, type["ApictlError"]]] = {}
 
     def __init_subclass__(cls) -> None:

@@ -34,7 +34,6 @@ BY_STATUS: Final[dict[int, type[ApictlError]]] = {
 }
 # Pydantic's word for a body that is no object.
 NO_OBJECT: Final = "model_attributes_type"
-AUTHENTICATE: Final = 'Bearer realm="apictl"'
 
 
 class FieldProblem(BaseModel):
@@ -89,8 +88,7 @@ def response(error: ApictlError, scope: dict[str, Any] | Any) -> JSONResponse:
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
     if error.kind is Kind.NOT_AUTHENTICATED:
-        reason = ', error="invalid_token"' if error.code == "invalid-token" else ""
-        headers["WWW-Authenticate"] = AUTHENTICATE + reason
+        headers["WWW-Authenticate"] = error.authenticate
     # A path can hold anything: what is not ASCII is escaped, and no more than a line of it repeated.
     instance = str(scope.get("path", "")).encode("ascii", "backslashreplace").decode()[:200]
     request_id = scope.get("state", {}).get("request_id", "")

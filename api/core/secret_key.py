@@ -29,7 +29,7 @@ GENERATE: Final = "set APICTL_SECRET_KEY to the output of: openssl rand -hex 32"
 
 
 def load_secret_key(settings: Settings, *, create: bool = False) -> bytes:
-    """Return the key that tokens are signed with.
+    """Return the secret that every other key is derived from or sealed with.
 
     Args:
         settings: Names the key, or the folder where a generated one is kept.
@@ -50,7 +50,7 @@ def load_secret_key(settings: Settings, *, create: bool = False) -> bytes:
             raise BadSettings(f"Others can read {path}", hint=f"replace the key, then: chmod 600 '{path}'")
         key = path.read_text().strip()
     except FileNotFoundError:
-        raise BadSettings("There is no secret key to sign tokens with", hint=GENERATE) from None
+        raise BadSettings("There is no secret key", hint=GENERATE) from None
     except OSError as error:
         raise BadSettings(f"The secret key in {path} cannot be read", cause=error.strerror) from None
     refuse_weak(key, source=str(path))

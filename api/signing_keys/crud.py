@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
-from sqlalchemy import func, select, text, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import func, insert, select, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.core.pagination import Cursor
+from api.signing_keys.jwk import SealedKey
 from api.signing_keys.models import SigningKeyRow
 
 LOCK: Final = "apictl signing keys"
@@ -25,10 +26,13 @@ async def usable(session: AsyncSession) -> Sequence[SigningKeyRow]:
     return (await session.scalars(statement)).all()
 
 
-async def newest(session: AsyncSession, *, limit: int) -> Sequence[SigningKeyRow]:
-    """Return the newest keys, retired or not, the newest first."""
-    statement = select(SigningKeyRow).order_by(SigningKeyRow.number.desc()).limit(limit)
-    return (await session.scalars(statement)).all()
+async def page(session: AsyncSession, *, limit: int, after: Cursor | None) -> list[SigningKeyRow]:
+    """Return up to `limit + 1` keys, retired or not, the newest first."""
+    statement = select(SigningKeyRow)
+    if after is not None:
+        statement = statement.where(tuple_(SigningKeyRow.created_at, SigningKeyRow.id) < tuple_(after.value, after.id))
+    ordered = statement.order_by(SigningKeyRow.created_at.desc(), SigningKeyRow.id.desc()).limit(limit + 1)
+    return list(await session.scalars(ordered))
 
 
 async def by_id(session: AsyncSession, key_id: UUID) -> SigningKeyRow | None:
@@ -36,31 +40,34 @@ async def by_id(session: AsyncSession, key_id: UUID) -> SigningKeyRow | None:
     return await session.get(SigningKeyRow, key_id, populate_existing=True)
 
 
-async def last_number(session: AsyncSession) -> int:
-    """Return how many keys there have been."""
-    return await session.scalar(select(func.coalesce(func.max(SigningKeyRow.number), 0))) or 0
-
-
-async def add(session: AsyncSession, *, number: int, wait: timedelta, **values: Any) -> SigningKeyRow | None:
-    """Insert a key that signs after the wait, by the database's clock; None if there is one of this number."""
+async def add(session: AsyncSession, new: SealedKey, *, wait: timedelta = timedelta(0)) -> SigningKeyRow:
+    """Insert a key that signs after the wait, by the database's clock; the caller holds the lock."""
+    last = select(func.coalesce(func.max(SigningKeyRow.number), 0)).scalar_subquery()
     statement = (
         insert(SigningKeyRow)
-        .values(number=number, active_from=func.now() + wait, **values)
-        .on_conflict_do_nothing(index_elements=["number"])
+        .values(
+            id=new.id,
+            number=last + 1,
+            algorithm=new.algorithm,
+            public_jwk=new.public_jwk,
+            sealed=new.sealed,
+            active_from=func.now() + wait,
+        )
         .returning(SigningKeyRow)
     )
-    return (await session.scalars(statement)).one_or_none()
+    return (await session.scalars(statement)).one()
 
 
-async def retire(session: AsyncSession, key_id: UUID) -> datetime | None:
+async def retire(session: AsyncSession, key_id: UUID) -> SigningKeyRow | None:
     """End a key, and destroy what signs with it; None if it had ended before."""
     statement = (
         update(SigningKeyRow)
         .where(SigningKeyRow.id == key_id, SigningKeyRow.retired_at.is_(None))
         .values(retired_at=func.now(), sealed=None)
-        .returning(SigningKeyRow.retired_at)
+        .returning(SigningKeyRow)
+        .execution_options(populate_existing=True)
     )
-    return await session.scalar(statement)
+    return (await session.scalars(statement)).one_or_none()
 
 
 async def now(session: AsyncSession) -> datetime:

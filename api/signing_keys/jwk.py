@@ -1,9 +1,11 @@
 """The material of signing keys: made, sealed for its table, opened again, shown as a JWK (RFC 7517)."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Protocol, TypeVar, get_args
+from uuid import UUID
 
 import jwt
 from cryptography.exceptions import InvalidTag
@@ -11,8 +13,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-# The names of RFC 7518 and RFC 8037. EdDSA is Ed25519 here, and no other curve.
-Algorithm = Literal["EdDSA", "ES256", "RS256", "HS256"]
+from api.config import Algorithm
+from api.core.ids import uuid7
+
 ALGORITHMS: Final[tuple[Algorithm, ...]] = get_args(Algorithm)
 NONCE_BYTES: Final = 12
 
@@ -23,6 +26,7 @@ class SigningKey:
 
     Attributes:
         kid: Its name in the header of a token.
+        number: The how-manieth it is.
         algorithm: The only one that it is used with.
         active_from: When it begins to sign.
         private: What signs; None if it was sealed with another secret key.
@@ -31,6 +35,7 @@ class SigningKey:
     """
 
     kid: str
+    number: int
     algorithm: Algorithm
     active_from: datetime
     private: Any
@@ -38,8 +43,53 @@ class SigningKey:
     public_jwk: dict[str, str] | None
 
 
+@dataclass(frozen=True, slots=True)
+class SealedKey:
+    """A new key, as its table takes it."""
+
+    id: UUID
+    algorithm: Algorithm
+    public_jwk: dict[str, str] | None
+    sealed: bytes
+
+
+class InOrder(Protocol):
+    """What two keys are put in order by."""
+
+    @property
+    def active_from(self) -> datetime: ...
+
+    @property
+    def number(self) -> int: ...
+
+
+K = TypeVar("K", bound=InOrder)
+
+
+def order(key: InOrder) -> tuple[datetime, int]:
+    """Return what keys are sorted by: each signs until the next one does."""
+    return key.active_from, key.number
+
+
+def signing(keys: Iterable[K], now: datetime) -> K | None:
+    """Return the key that signs now: the latest that has begun."""
+    return max((key for key in keys if key.active_from <= now), key=order, default=None)
+
+
+def make_sealed(algorithm: Algorithm, key: bytes) -> SealedKey:
+    """Return a new key, sealed. Takes half a second for RSA: not for the event loop, nor for a transaction."""
+    key_id, material = uuid7(), make(algorithm)
+    kid = str(key_id)
+    return SealedKey(
+        id=key_id,
+        algorithm=algorithm,
+        public_jwk=public_jwk(kid, algorithm, material),
+        sealed=seal(material, key, kid=kid, algorithm=algorithm),
+    )
+
+
 def make(algorithm: Algorithm) -> bytes:
-    """Return the material of a new key: PKCS #8, or 32 random bytes for HS256. RSA takes half a second."""
+    """Return the material of a new key: PKCS #8, or 32 random bytes for HS256."""
     if algorithm == "HS256":
         return os.urandom(32)
     key: ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -69,7 +119,10 @@ def public_jwk(kid: str, algorithm: Algorithm, material: bytes) -> dict[str, str
 
 def opened(algorithm: Algorithm, material: bytes) -> Any:
     """Return what PyJWT signs with."""
-    return material if algorithm == "HS256" else serialization.load_der_private_key(material, password=None)
+    if algorithm == "HS256":
+        return material
+    # Only what we sealed ourselves comes here; to check the primes of RSA again would hold the event loop for 0.2 s.
+    return serialization.load_der_private_key(material, password=None, unsafe_skip_rsa_key_validation=True)
 
 
 def seal(material: bytes, key: bytes, *, kid: str, algorithm: Algorithm) -> bytes:
@@ -95,6 +148,7 @@ def signing_key(
     kid: str,
     algorithm: Algorithm,
     *,
+    number: int,
     active_from: datetime,
     sealed: bytes,
     shown: dict[str, str] | None,
@@ -105,4 +159,4 @@ def signing_key(
     private = None if material is None else opened(algorithm, material)
     # What verifies is taken from what is published: a key that cannot be opened any more still verifies.
     public = private if shown is None else jwt.PyJWK(shown, algorithm=algorithm).key
-    return SigningKey(kid, algorithm, active_from, private, public, shown)
+    return SigningKey(kid, number, algorithm, active_from, private, public, shown)

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import LargeBinary, func
+from sqlalchemy import CheckConstraint, LargeBinary, func
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -16,10 +16,11 @@ class SigningKeyRow(Base):
     """A key that signs access tokens, from its time on, until the next one does; it verifies until it is retired."""
 
     __tablename__ = "signing_keys"
+    __table_args__ = (CheckConstraint("(retired_at IS NULL) = (sealed IS NOT NULL)", name="sealed"),)
 
     # Its text is the `kid` of tokens and JWKs.
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
-    # Counted from 1: of two processes that make the first key at once, one does.
+    # Counted from 1; of two that sign from the same time on, the later one does.
     number: Mapped[int] = mapped_column(unique=True)
     algorithm: Mapped[str]
     public_jwk: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))

@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Body, Path, Query, Response
 
 from api.core.problems import responses
 from api.signing_keys.dependencies import CurrentSigningKeys
@@ -11,7 +11,8 @@ from api.signing_keys.schemas import (
     MAX_AGE,
     JwkSet,
     SigningKeyCreate,
-    SigningKeyList,
+    SigningKeyPage,
+    SigningKeyQuery,
     SigningKeyRead,
     SigningKeyRetire,
 )
@@ -27,15 +28,18 @@ async def jwks(keys: CurrentKeys, response: Response) -> JwkSet:
     return JwkSet(keys=[key.public_jwk for key in keys.ring.values() if key.public_jwk is not None])
 
 
-@router.get("/v1/signing-keys", responses=responses(401, 403, 503))
-async def list_keys(signing_keys: CurrentSigningKeys) -> SigningKeyList:
+@router.get("/v1/signing-keys", responses=responses(400, 401, 403, 422, 503))
+async def list_keys(query: Annotated[SigningKeyQuery, Query()], signing_keys: CurrentSigningKeys) -> SigningKeyPage:
     """List the signing keys, the newest first."""
-    return SigningKeyList(items=await signing_keys.list_keys())
+    items, next_cursor = await signing_keys.list_keys(query)
+    return SigningKeyPage(items=items, next_cursor=next_cursor)
 
 
-@router.post("/v1/signing-keys", status_code=201, responses=responses(401, 403, 422, 503))
+@router.post("/v1/signing-keys", status_code=201, responses=responses(400, 401, 403, 413, 422, 503))
 async def rotate_keys(
-    new: Annotated[SigningKeyCreate, Query()], signing_keys: CurrentSigningKeys, keys: CurrentKeys
+    new: Annotated[SigningKeyCreate, Body(default_factory=SigningKeyCreate)],
+    signing_keys: CurrentSigningKeys,
+    keys: CurrentKeys,
 ) -> SigningKeyRead:
     """Make and publish the next signing key; it signs when the wait is over, and the ones before go on verifying."""
     return await signing_keys.rotate_keys(new, keys)

@@ -6,8 +6,10 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.core.pagination import MAX_LIMIT
-from api.signing_keys.jwk import Algorithm
+from api.config import Algorithm
+from api.core.pagination import Limit, Page
+from api.core.text import Line
+from api.users.schemas import Body
 
 # How long others may keep what /.well-known/jwks.json answers, in seconds.
 MAX_AGE: Final = 300
@@ -17,10 +19,8 @@ DEFAULT_WAIT: Final = 2 * MAX_AGE
 State = Literal["pending", "signing", "verifying", "retired"]
 
 
-class SigningKeyCreate(BaseModel):
+class SigningKeyCreate(Body):
     """How to make the next signing key."""
-
-    model_config = ConfigDict(extra="forbid")
 
     algorithm: Annotated[
         Algorithm | None, Field(description="What it signs with; left out: APICTL_SIGNING_ALGORITHM.")
@@ -61,12 +61,19 @@ class SigningKeyRead(BaseModel):
     retired_at: datetime | None
 
 
-class SigningKeyList(BaseModel):
-    """The newest signing keys, the newest first."""
+class SigningKeyPage(Page):
+    """A page of signing keys."""
+
+    items: list[SigningKeyRead]
+
+
+class SigningKeyQuery(BaseModel):
+    """Which signing keys to list: all, the newest first."""
 
     model_config = ConfigDict(extra="forbid")
 
-    items: Annotated[list[SigningKeyRead], Field(max_length=MAX_LIMIT)]
+    limit: Annotated[Limit, Field(description="Keys a page.")] = 50
+    cursor: Annotated[Line | None, Field(max_length=1000, description="`next_cursor` of the page before.")] = None
 
 
 class JwkSet(BaseModel):

@@ -1,5 +1,6 @@
 """The rules about signing keys, the same behind both doors. How a process gets hold of them: `ring`."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
@@ -11,10 +12,11 @@ from api.audit import crud as audit
 from api.config import Settings
 from api.core.actor import Actor, Scope
 from api.core.errors import ApictlError, Kind
-from api.core.pagination import MAX_LIMIT
-from api.signing_keys import crud, ring
+from api.core.pagination import Cursor, cut
+from api.signing_keys import crud
+from api.signing_keys.jwk import make_sealed, order, signing
 from api.signing_keys.models import SigningKeyRow
-from api.signing_keys.schemas import SigningKeyCreate, SigningKeyRead, State
+from api.signing_keys.schemas import SigningKeyCreate, SigningKeyQuery, SigningKeyRead, State
 from api.tokens.keys import LEEWAY, Keys
 
 WAIT_HINT: Final = "retire it then; or, if somebody has stolen it, now: force (--force)"
@@ -44,27 +46,36 @@ class SigningKeyService:
         self._actor = actor
         self._settings = settings
 
-    async def list_keys(self) -> list[SigningKeyRead]:
-        """Return the newest signing keys, the newest first."""
+    async def list_keys(self, query: SigningKeyQuery) -> tuple[list[SigningKeyRead], str | None]:
+        """Return a page of signing keys, retired ones too, the newest first.
+
+        Raises:
+            BadRequest: The cursor is not of this list.
+        """
         self._actor.require(Scope.SIGNING_KEYS_READ)
-        return await self._read(await crud.newest(self._session, limit=MAX_LIMIT))
+        after = None if query.cursor is None else Cursor.decode(query.cursor, sort="-created_at")
+        rows = await crud.page(self._session, limit=query.limit, after=after)
+        rows, following = cut(rows, query.limit, lambda row: Cursor("-created_at", row.created_at, row.id))
+        return await self._read(*rows), following
 
     async def rotate_keys(self, new: SigningKeyCreate, keys: Keys) -> SigningKeyRead:
         """Make and publish the next signing key; it signs when the wait is over, and the ones before go on verifying.
+
+        The first key of all does not wait: nothing else signs.
 
         Args:
             new: Its algorithm, and how long it waits.
             keys: Seal it.
         """
         self._actor.require(Scope.SIGNING_KEYS_WRITE)
-        await crud.lock(self._session)
-        number = await crud.last_number(self._session) + 1
         algorithm = new.algorithm or self._settings.signing_algorithm
-        row = await ring.add(self._session, keys, number=number, algorithm=algorithm, wait=new.wait)
-        assert row is not None  # noqa: S101 - nobody else adds one while we hold the lock
-        await self._audit("signing_key.rotate", row.id, algorithm=algorithm, wait=new.wait)
-        (read,) = await self._read([row])
-        return read
+        # Before the lock: RSA takes its time.
+        made = await asyncio.to_thread(make_sealed, algorithm, keys.sealing)
+        await crud.lock(self._session)
+        wait = new.wait if await crud.usable(self._session) else 0
+        row = await crud.add(self._session, made, wait=timedelta(seconds=wait))
+        await self._audit("signing_key.rotate", row.id, algorithm=algorithm, wait=wait)
+        return (await self._read(row))[0]
 
     async def retire_key(self, key_id: UUID, *, force: bool = False) -> tuple[SigningKeyRead, bool]:
         """End a signing key: it verifies no more, and what it signs with is destroyed. Returns whether it was usable.
@@ -84,35 +95,35 @@ class SigningKeyService:
             raise SigningKeyNotFound(f"There is no signing key {key_id}")
         if row.retired_at is None:
             self._require_unused(row, await crud.usable(self._session), await crud.now(self._session), force=force)
-        ended = await crud.retire(self._session, key_id)
-        if ended is not None:
-            row.retired_at = ended
+        retired = await crud.retire(self._session, key_id)
+        if retired is not None:
             await self._audit("signing_key.retire", key_id, force=force)
-        (read,) = await self._read([row])
-        return read, ended is not None
+        return (await self._read(retired or row))[0], retired is not None
 
     def _require_unused(
         self, row: SigningKeyRow, usable: Sequence[SigningKeyRow], now: datetime, *, force: bool
     ) -> None:
-        later = [other for other in usable if order(other) > order(row)]
-        if row.active_from <= now and not any(other.active_from <= now for other in later):
-            raise SigningKeyInUse(f"{row.id} is the key that signs", hint="make the next one first: apictl rotate-keys")
+        if row is signing(usable, now):
+            raise SigningKeyInUse(
+                f"{row.id} is the key that signs",
+                hint="make the next one first, and retire this one when that signs: apictl rotate-keys",
+            )
         if row.active_from > now or force:
             return
-        superseded = min(later, key=order).active_from
+        superseded = min((other for other in usable if order(other) > order(row)), key=order).active_from
         until = superseded + timedelta(seconds=self._settings.access_token_ttl + LEEWAY)
         if until > now:
             raise SigningKeyInUse(
                 f"Tokens that {row.id} signed may be good until {until:%Y-%m-%d %H:%M:%S} UTC", hint=WAIT_HINT
             )
 
-    async def _read(self, rows: Sequence[SigningKeyRow]) -> list[SigningKeyRead]:
-        now, usable = await crud.now(self._session), await crud.usable(self._session)
-        signing = max((row for row in usable if row.active_from <= now), key=order, default=None)
+    async def _read(self, *rows: SigningKeyRow) -> list[SigningKeyRead]:
+        now = await crud.now(self._session)
+        signs = signing(await crud.usable(self._session), now)
         return [
             SigningKeyRead(
                 **{name: getattr(row, name) for name in SigningKeyRead.model_fields.keys() - {"state"}},
-                state=state(row, signing, now),
+                state=state(row, now, signs=row is signs),
             )
             for row in rows
         ]
@@ -123,15 +134,10 @@ class SigningKeyService:
         )
 
 
-def order(row: SigningKeyRow) -> tuple[datetime, int]:
-    """Return the key by which signing keys follow each other."""
-    return row.active_from, row.number
-
-
-def state(row: SigningKeyRow, signing: SigningKeyRow | None, now: datetime) -> State:
+def state(row: SigningKeyRow, now: datetime, *, signs: bool) -> State:
     """Return what a key does now."""
     if row.retired_at is not None:
         return "retired"
     if row.active_from > now:
         return "pending"
-    return "signing" if signing is not None and row.id == signing.id else "verifying"
+    return "signing" if signs else "verifying"

@@ -28,6 +28,16 @@ class Client:
     request_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """Who holds a credential: as an actor, what they are called, what kind of account it is, and when it ends."""
+
+    actor: Actor
+    handle: str
+    kind: str
+    expires: int | None
+
+
 class Authentication:
     """Turns credentials into actors; a statement each, besides the once a second that reads the signing keys."""
 
@@ -35,7 +45,7 @@ class Authentication:
         self._runtime = runtime
         self._keys = keys
 
-    async def actor(self, credential: str, *, client: Client) -> Actor:
+    async def bearer(self, credential: str, *, client: Client) -> Bearer:
         """Return who stands behind an access token or an API key now: it is live, and its user active.
 
         Raises:
@@ -46,13 +56,18 @@ class Authentication:
             if secret is None:
                 raise InvalidToken
             return await self._behind_api_key(secret.id, client, digest=secret.digest)
-        claims = await self._verified(credential)
+        claims = await self.verified(credential)
         if claims.session_id is not None:
             return await self._behind_session(claims, claims.session_id, client)
         assert claims.api_key_id is not None  # noqa: S101 - it hangs on one of the two
         return await self._behind_api_key(claims.api_key_id, client, claims=claims)
 
-    async def _verified(self, access_token: str) -> Claims:
+    async def verified(self, access_token: str) -> Claims:
+        """Return what an access token says, whether or not what it hangs on is live.
+
+        Raises:
+            InvalidToken: It is not good; one answer for every reason.
+        """
         since = time.monotonic()
         try:
             return self._keys.verify(access_token)
@@ -64,13 +79,13 @@ class Authentication:
         except UnknownKey:
             raise InvalidToken from None
 
-    async def _behind_session(self, claims: Claims, session_id: UUID, client: Client) -> Actor:
+    async def _behind_session(self, claims: Claims, session_id: UUID, client: Client) -> Bearer:
         async with self._runtime.transaction(readonly=True) as session:
             row = await crud.identity(session, session_id, claims.user_id)
         if row is None:
             raise InvalidToken
         scopes = Powers(is_superuser=row.is_superuser, roles=row.roles, granted=row.scopes).scopes
-        return Actor(
+        actor = Actor(
             name=row.handle,
             scopes=scopes if claims.scope is None else scopes & claims.scope,
             door="http",
@@ -79,10 +94,11 @@ class Authentication:
             narrowed=row.scopes is not None or claims.scope is not None,
             request_id=client.request_id,
         )
+        return Bearer(actor, row.handle, row.kind, claims.expires)
 
     async def _behind_api_key(
         self, key_id: UUID, client: Client, *, digest: bytes | None = None, claims: Claims | None = None
-    ) -> Actor:
+    ) -> Bearer:
         """Return who is behind a key whose secret was shown, or a token that was got for it."""
         async with self._runtime.transaction(readonly=True) as session:
             row = await api_keys.identity(session, key_id)
@@ -94,7 +110,7 @@ class Authentication:
             if row.unnoted:
                 await api_keys.note_use(session, key_id, address=client.address)
         scopes = Powers(is_superuser=row.is_superuser, roles=row.roles, granted=row.scopes).scopes
-        return Actor(
+        actor = Actor(
             name=f"{row.handle} key {key_id}",
             scopes=scopes if claims is None or claims.scope is None else scopes & claims.scope,
             door="http",
@@ -103,6 +119,8 @@ class Authentication:
             narrowed=True,
             request_id=client.request_id,
         )
+        ends = None if row.expires_at is None else int(row.expires_at.timestamp())
+        return Bearer(actor, row.handle, row.kind, ends if claims is None else claims.expires)
 
 
 def require_network(row: Any, key_id: UUID, client: Client) -> None:

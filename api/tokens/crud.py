@@ -1,7 +1,7 @@
 """Statements on the table of sessions."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -36,10 +36,10 @@ async def add(session: AsyncSession, *, user_id: UUID, ttl: int, **values: Any) 
 
 async def identity(
     session: AsyncSession, session_id: UUID, user_id: UUID
-) -> Row[str, bool, dict[str, list[str]], list[str] | None] | None:
+) -> Row[str, str, bool, dict[str, list[str]], list[str] | None] | None:
     """Return name, powers and granted scopes behind a live session of an active user: one statement a request."""
     statement = (
-        select(User.handle.label("handle"), User.is_superuser, SCOPES_BY_ROLE.label("roles"), Session.scopes)
+        select(User.handle.label("handle"), User.kind, User.is_superuser, SCOPES_BY_ROLE.label("roles"), Session.scopes)
         .join(User, User.id == Session.user_id)
         .where(Session.id == session_id, Session.user_id == user_id, LIVE, User.is_active)
     )
@@ -98,15 +98,16 @@ async def page(
     return [Owned(*row) for row in await session.execute(ordered)]
 
 
-async def revoke(session: AsyncSession, session_id: UUID, *, because: str) -> datetime | None:
+async def revoke(session: AsyncSession, session_id: UUID, *, because: str) -> Session | None:
     """End a session; None if it had ended before."""
     statement = (
         update(Session)
         .where(Session.id == session_id, Session.revoked_at.is_(None))
         .values(revoked_at=func.now(), revoked_because=literal(because))
-        .returning(Session.revoked_at)
+        .returning(Session)
+        .execution_options(populate_existing=True)
     )
-    return await session.scalar(statement)
+    return (await session.scalars(statement)).one_or_none()
 
 
 async def revoke_all(session: AsyncSession, user_id: UUID, *, because: str, keep: UUID | None = None) -> None:

@@ -1,8 +1,10 @@
 """Who is asking over HTTP, and the services about tokens."""
 
+import base64
 from typing import Annotated, Final
+from urllib.parse import unquote_plus
 
-from fastapi import Depends, Request
+from fastapi import Depends, Header, Request
 from fastapi.security import OAuth2PasswordBearer
 
 from api.core.actor import SCOPE_TEXTS, Actor
@@ -11,7 +13,7 @@ from api.core.errors import NotAuthenticated
 from api.core.text import one_line
 from api.signing_keys.ring import fresh
 from api.tokens.authentication import Authentication, Client
-from api.tokens.grants import Grants
+from api.tokens.grants import Grants, InvalidClient
 from api.tokens.keys import Keys
 from api.tokens.service import TokenService
 
@@ -25,6 +27,29 @@ bearer: Final = OAuth2PasswordBearer(
     "Tick no scope to get everything that you may do, or some to get no more than those.",
     scopes={scope.value: text for scope, text in SCOPE_TEXTS.items()},
 )
+
+
+def get_basic_client(
+    authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
+) -> tuple[str, str] | None:
+    """Return an OAuth client's id and secret from HTTP Basic (RFC 6749, section 2.3.1); None if there is none.
+
+    Raises:
+        InvalidClient: The header cannot be read.
+    """
+    scheme, _, encoded = (authorization or "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        name, colon, secret = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+    except ValueError:
+        colon = ""
+    if not colon:
+        raise InvalidClient("The Authorization header is no HTTP Basic that can be read")
+    return unquote_plus(name), unquote_plus(secret)
+
+
+BasicClient = Annotated[tuple[str, str] | None, Depends(get_basic_client)]
 
 
 async def get_keys(request: Request, runtime: CurrentRuntime) -> Keys:
@@ -56,9 +81,10 @@ def get_client(request: Request, request_id: RequestId) -> Client:
 CurrentClient = Annotated[Client, Depends(get_client)]
 
 
-async def get_actor(
-    token: Annotated[str | None, Depends(bearer)], runtime: CurrentRuntime, keys: CurrentKeys, client: CurrentClient
-) -> Actor:
+BearerToken = Annotated[str | None, Depends(bearer)]
+
+
+async def get_actor(token: BearerToken, runtime: CurrentRuntime, keys: CurrentKeys, client: CurrentClient) -> Actor:
     """Return who is asking.
 
     Raises:
@@ -69,7 +95,7 @@ async def get_actor(
         raise NotAuthenticated(
             hint="send: Authorization: Bearer <access token or API key>; log in at POST /v1/auth/token"
         )
-    return await Authentication(runtime, keys).actor(token, client=client)
+    return (await Authentication(runtime, keys).bearer(token, client=client)).actor
 
 
 CurrentActor = Annotated[Actor, Depends(get_actor)]

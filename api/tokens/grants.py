@@ -4,23 +4,27 @@ Each opens its own transactions, unlike a service: no connection may wait for a 
 must stay ended although the request is refused.
 """
 
-from typing import ClassVar
+import time
+from typing import ClassVar, Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.api_keys.secret import PREFIX
 from api.audit import crud as audit
-from api.core.actor import ALL_SCOPES, Actor, Powers, Scope
+from api.core.actor import ALL_SCOPES, Actor, Scope
 from api.core.errors import ApictlError, Kind
 from api.core.runtime import Runtime
 from api.tokens import crud
-from api.tokens.authentication import Client
-from api.tokens.keys import Keys
+from api.tokens.authentication import Authentication, Bearer, Client
+from api.tokens.keys import InvalidToken, Keys
 from api.tokens.schemas import TokenIssued
 from api.tokens.secret import RefreshToken
 from api.tokens.service import issue
 from api.users import crud as users
 from api.users.records import powers_of
 from api.users.schemas import canonical_email
+
+GRANT_TYPES: Final = ("password", "refresh_token", "client_credentials")
 
 
 class OAuthError(ApictlError):
@@ -46,6 +50,24 @@ class InvalidGrant(OAuthError):
     error = "invalid_grant"
 
 
+class InvalidClient(OAuthError):
+    """The client's id and secret are not right; one answer for every reason."""
+
+    kind = Kind.NOT_AUTHENTICATED
+    code = "invalid-client"
+    title = "The client could not be authenticated"
+    authenticate = 'Basic realm="apictl"'
+    error = "invalid_client"
+
+
+class UnauthorizedClient(OAuthError):
+    """The client may not use this grant."""
+
+    code = "unauthorized-client"
+    title = "This client may not use this grant"
+    error = "unauthorized_client"
+
+
 class InvalidScope(OAuthError):
     """None of the scopes asked for can be granted."""
 
@@ -63,7 +85,7 @@ class UnsupportedGrantType(OAuthError):
 
 
 class Grants:
-    """Turns credentials into tokens, and tokens into actors."""
+    """Turns credentials into tokens."""
 
     def __init__(self, runtime: Runtime, keys: Keys) -> None:
         self._runtime = runtime
@@ -87,13 +109,15 @@ class Grants:
         verified = await self._passwords.verify(password, stored)
         if user is None or stored is None or not verified.ok:
             raise InvalidGrant
+        # What cannot be signed must not be written down as issued.
+        self._keys.require_signing()
         async with self._transaction() as session:
             # Fails if the user was deactivated, or the password changed, while it was being verified.
             current = await users.record_login(session, user.id, verified_hash=stored, rehash=verified.rehash)
             if current is None:
                 raise InvalidGrant
             powers = await powers_of(session, current)
-            asked = requested_scopes(scope, powers)
+            asked = requested_scopes(scope, powers.scopes)
             row = await crud.add(
                 session,
                 user_id=user.id,
@@ -132,19 +156,66 @@ class Grants:
         token = RefreshToken.decode(text, self._keys.refresh)
         if token is None:
             raise InvalidGrant
+        # Before the token is used up: its owner could not have the next one.
+        self._keys.require_signing()
         async with self._transaction() as session:
             rotation = await self._rotation(session, token, client)
             found = None if rotation is None else await crud.owned(session, token.session_id)
             if found is not None:
                 powers = await powers_of(session, found.user, granted=found.session.scopes)
                 # In here: a scope that cannot be granted takes the rotation back, and the token can be used again.
-                narrowed = requested_scopes(scope, powers)
+                narrowed = requested_scopes(scope, powers.scopes)
         # Only out here, when what a replay ended is committed.
         if found is None or rotation is None:
             raise InvalidGrant
         found.session.rotation = rotation
         scopes = powers.scopes if narrowed is None else narrowed
         return issue(found.session, scopes, self._keys, self._settings, narrowed=narrowed)
+
+    async def by_client_credentials(
+        self, client_id: str, client_secret: str, *, scope: str | None, client: Client
+    ) -> TokenIssued:
+        """Give a service account an access token for one of its API keys, with which the token ends.
+
+        Raises:
+            InvalidClient: The id or the secret is not right.
+            UnauthorizedClient: The key is a person's.
+            InvalidScope: The key holds none of the scopes.
+        """
+        bearer = await self.by_client(client_id, client_secret, client=client)
+        if bearer.kind != "service":
+            raise UnauthorizedClient("The API key is a person's", hint="send it as a bearer token, as it is")
+        asked = requested_scopes(scope, bearer.actor.scopes)
+        ttl = self._settings.access_token_ttl
+        if bearer.expires is not None:
+            ttl = max(1, min(ttl, bearer.expires - int(time.time())))
+        assert bearer.actor.user_id is not None  # noqa: S101 - a key has an owner
+        token = self._keys.sign(
+            user_id=bearer.actor.user_id,
+            api_key_id=bearer.actor.api_key_id,
+            client_id=bearer.handle,
+            ttl=ttl,
+            scope=asked,
+        )
+        scopes = bearer.actor.scopes if asked is None else asked
+        return TokenIssued(access_token=token, expires_in=ttl, scope=" ".join(sorted(scopes)) or None)
+
+    async def by_client(self, client_id: str, client_secret: str, *, client: Client) -> Bearer:
+        """Return who an OAuth client is: its id an account's name, address or id, its secret one of its API keys.
+
+        Raises:
+            InvalidClient: One of them is not right.
+        """
+        # An access token is no secret of a client's, whatever it opens.
+        if not client_secret.startswith(PREFIX):
+            raise InvalidClient
+        try:
+            bearer = await Authentication(self._runtime, self._keys).bearer(client_secret, client=client)
+        except InvalidToken:
+            raise InvalidClient from None
+        if client_id not in {bearer.handle, str(bearer.actor.user_id)}:
+            raise InvalidClient
+        return bearer
 
     async def _rotation(self, session: AsyncSession, token: RefreshToken, client: Client) -> int | None:
         """Return the number of the token's successor, or None if it has none."""
@@ -177,7 +248,7 @@ def email_or_nobody(username: str) -> str:
         return ""
 
 
-def requested_scopes(scope: str | None, powers: Powers) -> frozenset[Scope] | None:
+def requested_scopes(scope: str | None, held: frozenset[Scope]) -> frozenset[Scope] | None:
     """Return those of the scopes asked for that can be granted; None if none was asked for.
 
     Raises:
@@ -185,7 +256,7 @@ def requested_scopes(scope: str | None, powers: Powers) -> frozenset[Scope] | No
     """
     if not scope:
         return None
-    wanted = powers.scopes.intersection(scope.split())
+    wanted = held.intersection(scope.split())
     if not wanted:
         raise InvalidScope(hint=f"the scopes are: {' '.join(sorted(ALL_SCOPES))}")
     return wanted

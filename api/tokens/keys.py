@@ -3,11 +3,12 @@
 import asyncio
 import base64
 import json
+import logging
 import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Self
 from uuid import UUID
 
@@ -19,9 +20,13 @@ from api.config import Settings
 from api.core.errors import ApictlError, BadSettings, Kind
 from api.core.ids import uuid7
 from api.core.secret_key import load_secret_key
-from api.signing_keys.jwk import SigningKey
+from api.signing_keys.jwk import SigningKey, signing
+
+log: Final = logging.getLogger("apictl")
 
 TYPE: Final = "at+jwt"
+# The one public client: whoever logs in with a password or a code.
+CLIENT_ID: Final = "apictl"
 # Clocks of two servers may differ by this much, in seconds.
 LEEWAY: Final = 60
 # No time after this (in the year 10889) is meant.
@@ -29,7 +34,7 @@ LATEST: Final = 2**48 // 1000
 MAX_LENGTH: Final = 4096
 COMPACT_FORM: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 REQUIRED: Final = ["iss", "aud", "sub", "iat", "exp", "jti"]
-# Verified tokens that are not verified once more; some two megabytes at most.
+# Verified tokens that are not verified once more: about five megabytes.
 REMEMBERED: Final = 4096
 
 
@@ -40,6 +45,7 @@ class InvalidToken(ApictlError):
     code = "invalid-token"
     # One sentence for every reason: which of them it was would help an attacker only.
     title = "The access token is not valid"
+    authenticate = 'Bearer realm="apictl", error="invalid_token"'
 
 
 class UnknownKey(Exception):
@@ -71,17 +77,19 @@ class Keys:
     Attributes:
         refresh: Authenticates refresh tokens.
         sealing: Encrypts the signing keys in their table.
-        filled_at: When the ring was read, on the monotonic clock.
-        filling: Held by whoever reads it again.
+        ring: The signing keys by their `kid`.
+        filled_at: When the reading of the ring began, on the monotonic clock.
+        reading: Whoever reads it again, for all who wait.
     """
 
     def __init__(self, secret: bytes, *, issuer: str) -> None:
         self.issuer = issuer
         self.refresh = derive(secret, "refresh token HMAC")
         self.sealing = derive(secret, "signing keys AES-256-GCM")
-        self.filled_at = float("-inf")
-        self.filling = asyncio.Lock()
         self.ring: dict[str, SigningKey] = {}
+        self.filled_at = float("-inf")
+        self.reading: asyncio.Task[None] | None = None
+        self._clock_offset = timedelta(0)
         self._verified: dict[str, tuple[SigningKey, Claims]] = {}
         # Off by default in PyJWT, which would take a key of five bytes with a warning.
         self._jwt = jwt.PyJWT({"enforce_minimum_key_length": True})
@@ -95,28 +103,35 @@ class Keys:
         """
         return cls(load_secret_key(settings), issuer=settings.issuer)
 
-    def fill(self, keys: Iterable[SigningKey]) -> None:
-        """Take these keys into the ring, and no others."""
+    def fill(self, keys: Iterable[SigningKey], *, now: datetime, at: float) -> None:
+        """Take these keys into the ring, and no others.
+
+        Args:
+            keys: All that sign, will sign, or verify.
+            now: The database's time: keys begin by it.
+            at: When the reading began, on the monotonic clock.
+        """
         self.ring = {key.kid: key for key in keys}
-        self.filled_at = time.monotonic()
+        self.filled_at = at
+        self._clock_offset = now - datetime.now(UTC)
 
     def require_signing(self) -> SigningKey:
-        """Return the key that signs now.
+        """Return the key that signs now: of those that can be opened, the latest that has begun.
 
         Raises:
-            BadSettings: It was sealed with another secret key.
+            BadSettings: None can: they were sealed with another secret key.
         """
-        now = datetime.now(UTC)
-        # The ring is in the order in which they were made.
-        begun = [key for key in self.ring.values() if key.active_from <= now] or list(self.ring.values())[:1]
-        latest = max(reversed(begun), key=lambda key: key.active_from)
-        if latest.private is None:
+        now = datetime.now(UTC) + self._clock_offset
+        found = signing((key for key in self.ring.values() if key.private is not None), now)
+        if found is None:
             raise BadSettings(
-                f"The signing key {latest.kid} cannot be opened",
-                cause="it was sealed with another APICTL_SECRET_KEY",
-                hint="bring that one back; or give the key up, and sign with a new one: apictl rotate-keys --wait 0",
+                "No signing key can be opened",
+                cause="they were sealed with another APICTL_SECRET_KEY",
+                hint="bring that one back; or give the keys up, and sign with a new one: apictl rotate-keys --wait 0",
             )
-        return latest
+        if found is not signing(self.ring.values(), now):
+            log.error("A later signing key than %s was sealed with another secret key, and is not used", found.kid)
+        return found
 
     def sign(
         self,
@@ -124,7 +139,7 @@ class Keys:
         user_id: UUID,
         session_id: UUID | None = None,
         api_key_id: UUID | None = None,
-        client_id: str = "apictl",
+        client_id: str = CLIENT_ID,
         ttl: int,
         scope: frozenset[str] | None = None,
     ) -> str:

@@ -1,22 +1,24 @@
 """The HTTP door to logging in, and to sessions."""
 
-from typing import Annotated
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Form, Path, Query, Response
 
 from api.core.problems import responses
-from api.tokens.dependencies import CurrentActor, CurrentClient, CurrentGrants, CurrentKeys, CurrentTokens
-from api.tokens.grants import OAuthError, UnsupportedGrantType
+from api.tokens.dependencies import BasicClient, CurrentActor, CurrentClient, CurrentGrants, CurrentKeys, CurrentTokens
+from api.tokens.grants import GRANT_TYPES, OAuthError, UnsupportedGrantType
 from api.tokens.schemas import LoginForm, TokenCreate, TokenIssued, TokenPage, TokenQuery, TokenRead, TokenRefused
 
 router = APIRouter(tags=["tokens"])
+# How RFC 6749, section 5.2, refuses.
+REFUSED: Final[dict[int | str, dict[str, Any]]] = {400: {"model": TokenRefused, "description": "Refused"}}
 
 
 @router.post(
     "/v1/auth/token",
     response_model_exclude_none=True,
-    responses=responses(413, 422, 503) | {400: {"model": TokenRefused, "description": "Refused"}},
+    responses=responses(413, 422, 503) | REFUSED | {401: REFUSED[400]},
     openapi_extra={"security": []},
 )
 async def login(
@@ -24,8 +26,9 @@ async def login(
     client: CurrentClient,
     response: Response,
     form: Annotated[LoginForm, Form()],
+    basic: BasicClient,
 ) -> TokenIssued:
-    """Exchange a password or a refresh token for tokens (RFC 6749, sections 4.3 and 6)."""
+    """Exchange a password, a refresh token or a client's secret for tokens (RFC 6749, sections 4.3, 4.4 and 6)."""
     response.headers["Cache-Control"] = "no-store"
     if form.grant_type == "password":
         if form.username is None or form.password is None:
@@ -35,9 +38,15 @@ async def login(
         if form.refresh_token is None:
             raise OAuthError("The refresh grant needs refresh_token")
         return await grants.by_refresh_token(form.refresh_token, scope=form.scope, client=client)
+    if form.grant_type == "client_credentials":
+        client_id, client_secret = basic or (form.client_id, form.client_secret)
+        if client_id is None or client_secret is None:
+            raise OAuthError("The client credentials grant needs client_id and client_secret")
+        return await grants.by_client_credentials(client_id, client_secret, scope=form.scope, client=client)
+    known = ", ".join(GRANT_TYPES)
     if form.grant_type is None:
-        raise OAuthError("grant_type is missing", hint="send a form with grant_type=password or refresh_token")
-    raise UnsupportedGrantType(hint="grant_type is password or refresh_token")
+        raise OAuthError("grant_type is missing", hint=f"send a form with grant_type, one of {known}")
+    raise UnsupportedGrantType(hint=f"grant_type is one of {known}")
 
 
 @router.post("/v1/auth/logout", status_code=204, responses=responses(401, 503))

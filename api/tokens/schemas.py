@@ -17,10 +17,19 @@ FormField = Annotated[str | None, StringConstraints(max_length=8192)]
 class LoginForm(BaseModel):
     """The form of the token endpoint; what it does not name is ignored, as RFC 6749 asks."""
 
-    grant_type: Annotated[FormField, Field(description="`password` or `refresh_token`.", examples=["password"])] = None
+    grant_type: Annotated[
+        FormField, Field(description="`password`, `refresh_token` or `client_credentials`.", examples=["password"])
+    ] = None
     username: Annotated[FormField, Field(description="The e-mail address.", examples=["ada@example.com"])] = None
     password: Annotated[FormField, Field(json_schema_extra={"format": "password"}, examples=[""])] = None
     refresh_token: Annotated[FormField, Field(description="For the refresh grant.", examples=[""])] = None
+    client_id: Annotated[FormField, Field(description="A service account, instead of HTTP Basic.", examples=[""])] = (
+        None
+    )
+    client_secret: Annotated[
+        FormField,
+        Field(description="One of its API keys.", json_schema_extra={"format": "password"}, examples=[""]),
+    ] = None
     scope: Annotated[
         FormField, Field(description="Scopes separated by spaces; left out: everything.", examples=[""])
     ] = None
@@ -56,9 +65,9 @@ class TokenIssued(BaseModel):
     access_token: str
     token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 - the name of a kind, no secret
     expires_in: Annotated[int, Field(description="Seconds that the access token is good for.")]
-    refresh_token: str
+    refresh_token: Annotated[str | None, Field(description="None for a client's own token.")] = None
     scope: Annotated[str | None, Field(description="What the access token may do now.")] = None
-    session_id: UUID
+    session_id: Annotated[UUID | None, Field(description="None for a client's own token.")] = None
 
 
 class TokenRead(BaseModel):

@@ -99,7 +99,6 @@ class TokenService:
         if ended is None:
             return read(found), False
         await self._audit("session.revoke", found.session, user=found.user.handle)
-        found.session.revoked_at, found.session.revoked_because = ended, "revoked"
         return read(found), True
 
     async def _audit(self, action: str, row: Session, **detail: object) -> None:
@@ -121,6 +120,12 @@ def issue(
     )
 
 
+def is_live(row: Owned) -> bool:
+    """Tell whether a session works now."""
+    held = row.session
+    return held.revoked_at is None and held.expires_at > datetime.now(UTC) and row.user.is_active
+
+
 def read(row: Owned) -> TokenRead:
     """Return a session as both doors show it."""
     held = row.session
@@ -132,7 +137,7 @@ def read(row: Owned) -> TokenRead:
         scopes=held.scopes,
         user_agent=held.user_agent,
         address=held.address,
-        is_live=held.revoked_at is None and held.expires_at > datetime.now(UTC) and row.user.is_active,
+        is_live=is_live(row),
         created_at=held.created_at,
         last_used_at=held.last_used_at,
         expires_at=held.expires_at,

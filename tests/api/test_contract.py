@@ -57,13 +57,14 @@ class World:
                 "api_key_id": [
                     self._ask("POST", "/v1/api-keys", {"user": SUPERUSER, "name": "x"})["id"] for _ in range(3)
                 ],
-                "key_id": [self._ask("POST", "/v1/signing-keys?wait=86400")["id"]],
+                "key_id": [self._ask("POST", "/v1/signing-keys", {"wait": 86400})["id"]],
                 "token_id": [self.new_session(SPARE)["session_id"]],
             },
             "query": {"user": [SPARE], "can": ["users:read"]},
             "headers": {"if-match": ['"1"', "*"]},
             "body": {
                 "user": [SPARE],
+                "token": [self.new_session(SPARE)["refresh_token"]],
                 "name": ["something-new"],
                 "roles": [[]],
                 "email": [SPARE],
@@ -196,4 +197,6 @@ def test_superuser(case: Case, world: World) -> None:
 def test_nobody(case: Case) -> None:
     response = case.call_and_validate()
     if case.operation.definition.raw.get("security"):
-        assert response.status_code in {400, 401, 405}
+        # Who asks for an introspection may stand in the form, which has to be read for that.
+        unread = {422} if case.operation.label == "POST /v1/auth/introspect" else set()
+        assert response.status_code in {400, 401, 405} | unread

@@ -15,6 +15,8 @@ from api.main import create_app
 from tests.project.test_default_deny import PUBLIC
 
 PROBLEM: Final = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+# The RFCs say how these refuse, and that they ignore what they do not know.
+OAUTH: Final = {"login", "revoke_by_holder", "introspect_token"}
 # Names that say it all wherever they stand; every other field and parameter has a sentence.
 SELF_EVIDENT: Final = {
     "current_password",
@@ -91,9 +93,10 @@ def test_scopes_are_explained(document: dict[str, Any]) -> None:
 def test_failures_have_one_form(document: dict[str, Any]) -> None:
     for _, operation in operations(document):
         failures = {status: said for status, said in operation["responses"].items() if status >= "400"}
-        if operation["operationId"] == "login":
-            # RFC 6749, section 5.2, says how a grant is refused.
-            assert "application/json" in failures.pop("400")["content"]
+        if operation["operationId"] in OAUTH:
+            # RFC 6749, section 5.2.
+            for status in {"400", "401"} & set(failures):
+                assert "application/json" in failures.pop(status)["content"]
         for status, said in failures.items():
             assert said["content"] == PROBLEM, f"{operation['operationId']}: {status}"
 
@@ -116,8 +119,7 @@ def test_failures_that_can_come_are_announced(document: dict[str, Any]) -> None:
 
 
 def test_bodies_are_closed(document: dict[str, Any]) -> None:
-    # RFC 6749, section 3.2: the token endpoint ignores parameters that it does not know.
-    found = {name: schema.get("additionalProperties") for name, _, schema in bodies(document) if name != "login"}
+    found = {name: schema.get("additionalProperties") for name, _, schema in bodies(document) if name not in OAUTH}
     assert found
     assert {name for name, closed in found.items() if closed is not False} == set()
 

@@ -64,6 +64,7 @@ TARGETS: Final = [
     ("POST", "/v1/tokens", {"user": SUPERUSER, "label": "x", "scopes": ["users:read"], "expires_in": 60}),
     ("POST", "/v1/roles", {"name": "support", "description": "x", "scopes": ["users:read"]}),
     ("POST", "/v1/service-accounts", {"name": "deploy", "full_name": "x", "roles": []}),
+    ("POST", "/v1/signing-keys", {"algorithm": "EdDSA", "wait": 600}),
     ("POST", "/v1/api-keys", {"user": SUPERUSER, "name": "x", "scopes": [], "networks": ["::1"], "expires_in": 60}),
 ]
 
@@ -150,6 +151,7 @@ async def test_unknown_parameters_are_refused(admin: httpx2.AsyncClient) -> None
         ("GET", "/v1/tokens"),
         ("GET", "/v1/roles"),
         ("GET", "/v1/api-keys"),
+        ("GET", "/v1/signing-keys"),
         ("GET", "/v1/service-accounts"),
         ("POST", "/v1/users"),
         ("POST", "/v1/service-accounts"),

@@ -26,6 +26,10 @@ def test_gate(lines: int, branches: int, code: int, capsys: pytest.CaptureFixtur
     assert ("api/main.py: 1" in capsys.readouterr().out) == bool(code)
 
 
+def test_a_run_that_measured_nothing_is_not_good_enough() -> None:
+    assert judge({}, as_root=True) == 1
+
+
 def test_others_are_not_held_to_what_only_root_can_reach() -> None:
     files = {"api/main.py": measured(100, 100)} | dict.fromkeys(ONLY_ROOT, measured(0, 0))
     assert [judge(files, as_root=root) for root in (True, False)] == [1, 0]

@@ -16,7 +16,7 @@ from api.core.errors import NotAuthenticated
 from api.core.runtime import Runtime
 from api.roles.schemas import Question, RoleCreate, RoleQuery, RoleUpdate
 from api.service_accounts.schemas import ServiceAccountCreate, ServiceAccountQuery
-from api.signing_keys.schemas import SigningKeyCreate
+from api.signing_keys.schemas import SigningKeyCreate, SigningKeyQuery
 from api.tokens.keys import Keys
 from api.tokens.schemas import TokenCreate, TokenQuery
 from api.users.schemas import UserCreate, UserQuery, UserUpdate
@@ -30,6 +30,8 @@ PUBLIC: Final = {
     "/health/live": "asked by load balancers",
     "/health/ready": "asked by load balancers",
     "/.well-known/jwks.json": "what others verify our tokens with",
+    "/.well-known/oauth-authorization-server": "how OAuth clients find everything",
+    "/v1/auth/revoke": "whoever holds a token may end it (RFC 7009)",
     "/openapi.json": "what /docs shows",
     "/v1/auth/token": "where credentials are shown for the first time",
 }
@@ -80,6 +82,7 @@ EXAMPLES: Final[dict[Any, Any]] = {
     ServiceAccountCreate: ServiceAccountCreate(name="deploy"),
     ServiceAccountQuery: ServiceAccountQuery(),
     SigningKeyCreate: SigningKeyCreate(),
+    SigningKeyQuery: SigningKeyQuery(),
     int: 60,
     Question: Question(user="ada@example.com", can=Scope.USERS_READ),
     RoleCreate: RoleCreate(name="support", scopes=[]),
@@ -114,6 +117,7 @@ async def test_services(service: type[Any], method: str, runtime: Runtime, setti
             "settings": settings,
             "open_engine": runtime.patient_engine,
             "transaction": runtime.transaction,
+            "runtime": runtime,
         }
         door = getattr(service(**arguments(service.__init__, resources)), method)
         with pytest.raises(NotAuthenticated):

@@ -16,6 +16,8 @@ ONLY_HTTP: Final = {
     "ready": "the terminal has migration-status, and fails by itself where there is no database",
     "login": "on the terminal, access to the database stands for the password; see create-token",
     "logout": "the terminal has no session; see revoke-token",
+    "revoke_by_holder": "whoever holds a token ends it; the terminal has revoke-token and revoke-api-key",
+    "server_metadata": "for OAuth clients",
     "jwks": "for whoever verifies our tokens; list-keys -o json has the same",
     "show_me": "the terminal's operator is no user",
     "update_me": "the terminal's operator is no user",

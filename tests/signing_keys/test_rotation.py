@@ -1,26 +1,32 @@
 """Keys that change while servers run: nobody with a good token notices, and a stolen key is worth nothing."""
 
 import asyncio
-import json
+import base64
 import secrets
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import cast
 
 import asyncpg
 import httpx2
 import jwt
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.config import Settings
-from api.core.errors import BadSettings
+from api.core.errors import DatabaseTimeout
 from api.core.runtime import Runtime
-from api.signing_keys.jwk import seal, unseal
+from api.signing_keys.crud import add
+from api.signing_keys.jwk import make_sealed, seal, unseal
 from api.signing_keys.ring import fresh
 from api.tokens.keys import Keys
 from api.users.models import User
-from tests.conftest import SUPERUSER, log_in
-from tests.support.processes import Apictl
+from tests.conftest import PASSWORD, SUPERUSER, log_in
+from tests.support.processes import Apictl, Finished
 from tests.support.server import serving
 
 
@@ -53,13 +59,13 @@ async def test_rotating_under_load(
         statuses.append(answer.status_code)
 
     waiting: list[asyncio.Task[None]] = []
-    rotating: asyncio.Task[object] | None = None
+    rotations: list[asyncio.Task[Finished]] = []
     begun = time.monotonic()
     for number in range(200):
         if number % 40 == 10:
             algorithm = ("ES256", "HS256", "RS256", "EdDSA", "ES256")[number // 40]
             line = ("rotate-keys", "--wait", "0", "--algorithm", algorithm)
-            rotating = asyncio.create_task(apictl(*line, environment=environment))
+            rotations.append(asyncio.create_task(apictl(*line, environment=environment)))
         if number % 5 == 0:
             # Signed by one process; used at the other at once.
             form = {"grant_type": "refresh_token", "refresh_token": refresh}
@@ -71,9 +77,10 @@ async def test_rotating_under_load(
         waiting.append(asyncio.create_task(use(servers[number % 2], access[number * 7 % len(access)])))
         await asyncio.sleep(max(0.0, begun + number / 50 - time.monotonic()))
     await asyncio.gather(*waiting)
-    assert rotating is not None
-    await rotating
+    lasted = time.monotonic() - begun
     assert statuses == [200] * 240
+    assert [ended.code for ended in await asyncio.gather(*rotations)] == [0] * 5
+    assert lasted < 6, "that was no load"
     assert len(kids) >= 4, "the servers have not taken the new keys up"
 
 
@@ -85,7 +92,7 @@ async def test_a_retired_key_verifies_nothing_within_a_second(
     headers = {"Authorization": f"Bearer {token}"}
     for server in servers:
         assert (await server.get("/v1/users/me", headers=headers)).status_code == 200
-    for line in (("rotate-keys", "--wait", "0"), ("retire-key", kid, "--force")):
+    for line in (("rotate-keys", "--wait", "0"), ("retire-key", kid, "--force", "--yes")):
         assert (await apictl(*line, environment=environment)).code == 0
     retired = time.monotonic()
     for server in servers:
@@ -100,8 +107,7 @@ async def test_what_is_pending_is_published(
     app: FastAPI, client: httpx2.AsyncClient, admin: httpx2.AsyncClient
 ) -> None:
     made = [
-        (await admin.post("/v1/signing-keys", params={"algorithm": name})).json()
-        for name in ("ES256", "RS256", "HS256")
+        (await admin.post("/v1/signing-keys", json={"algorithm": name})).json() for name in ("ES256", "RS256", "HS256")
     ]
     await fresh(app.state.keys, app.state.runtime, since=time.monotonic())
     answer = await client.get("/.well-known/jwks.json")
@@ -127,7 +133,9 @@ async def test_twenty_processes_make_one_first_key(settings: Settings, database:
 
 
 async def test_ten_rotations_at_once(admin: httpx2.AsyncClient, database: asyncpg.Connection) -> None:
-    answers = await asyncio.gather(*(admin.post("/v1/signing-keys") for _ in range(10)))
+    # RSA takes half a second each, which nobody else may have to wait for.
+    asked = [{"algorithm": name} for name in ("EdDSA", "RS256") * 5]
+    answers = await asyncio.gather(*(admin.post("/v1/signing-keys", json=how) for how in asked))
     assert [answer.status_code for answer in answers] == [201] * 10
     assert await database.fetchval("SELECT array_agg(number ORDER BY number) FROM signing_keys") == [*range(1, 12)]
 
@@ -158,7 +166,10 @@ async def test_nothing_that_signs_is_readable_in_the_database(
     about = {"kid": str(row["id"]), "algorithm": row["algorithm"]}
     material = unseal(row["sealed"], keys.sealing, **about)
     assert material is not None
-    assert material not in json.dumps(str(dict(row))).encode()
+    raw = keys.require_signing().private.private_bytes_raw()
+    assert raw in material
+    assert raw not in row["sealed"]
+    assert base64.urlsafe_b64encode(raw).rstrip(b"=") not in str(dict(row)).encode()
     assert row["sealed"] != seal(material, keys.sealing, **about), "each is sealed with a number of its own"
     # Neither in another row, nor for another algorithm, nor with the key for something else.
     assert unseal(row["sealed"], keys.sealing, kid=about["kid"], algorithm="HS256") is None
@@ -167,8 +178,84 @@ async def test_nothing_that_signs_is_readable_in_the_database(
     assert unseal(b"", keys.sealing, **about) is None
 
 
-async def test_a_pending_key_that_was_sealed_elsewhere_does_not_sign(settings: Settings, runtime: Runtime) -> None:
-    other = Keys(b"f" * 64, issuer="http://testserver")
-    await fresh(other, runtime)
-    with pytest.raises(BadSettings):
-        (await fresh(Keys.load(settings), runtime)).require_signing()
+async def test_a_key_that_was_sealed_elsewhere_is_not_signed_with(
+    app: FastAPI, client: httpx2.AsyncClient, superuser: User, database: asyncpg.Connection
+) -> None:
+    """A terminal with another secret key must not stop everybody's logins when its key's time comes."""
+    good = jwt.get_unverified_header((await log_in(client, SUPERUSER))["access_token"])["kid"]
+    sealed = make_sealed("EdDSA", b"f" * 32)
+    async with app.state.runtime.transaction() as session:
+        await add(session, sealed)
+    await fresh(app.state.keys, app.state.runtime, since=time.monotonic())
+    assert str(sealed.id) in app.state.keys.ring
+    assert jwt.get_unverified_header((await log_in(client, SUPERUSER))["access_token"])["kid"] == good
+
+
+async def test_what_cannot_be_signed_uses_nothing_up(
+    app: FastAPI, client: httpx2.AsyncClient, superuser: User, database: asyncpg.Connection
+) -> None:
+    tokens = await log_in(client, SUPERUSER)
+    state = "SELECT array_agg((id, rotation)::text) FROM sessions"
+    before = await database.fetchval(state)
+    app.state.keys.fill((), now=datetime.now(UTC), at=float("inf"))
+    for form in (
+        {"grant_type": "password", "username": SUPERUSER, "password": PASSWORD},
+        {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]},
+    ):
+        answer = await client.post("/v1/auth/token", data=form)
+        assert (answer.status_code, answer.json()["code"]) == (503, "bad-settings")
+    assert await database.fetchval(state) == before
+
+
+class Recorded:
+    """A runtime whose transactions count themselves, wait at a gate, and perhaps fail."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.settings = runtime.settings
+        self._runtime = runtime
+        self.begun = 0
+        self.has_begun = asyncio.Event()
+        self.gate = asyncio.Event()
+        self.failing = False
+
+    @asynccontextmanager
+    async def transaction(self, *, readonly: bool = False) -> AsyncIterator[AsyncSession]:
+        async with self._runtime.transaction(readonly=readonly) as session:
+            await session.execute(text("SELECT 1"))
+            self.begun += 1
+            self.has_begun.set()
+            yield session
+            await self.gate.wait()
+            if self.failing:
+                raise DatabaseTimeout
+
+
+async def test_a_hanging_database_is_waited_for_once(settings: Settings, runtime: Runtime) -> None:
+    """Row 41: not one after the other, until the last has waited for all before it."""
+    recorded = Recorded(runtime)
+    recorded.failing = True
+    keys = Keys.load(settings)
+    waiting = [asyncio.create_task(fresh(keys, cast("Runtime", recorded))) for _ in range(20)]
+    await recorded.has_begun.wait()
+    recorded.gate.set()
+    ended = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(one) for one in ended] == [DatabaseTimeout] * 20
+    assert recorded.begun == 1
+
+
+async def test_a_key_that_is_made_while_the_ring_is_read_is_found_by_whoever_asks_then(
+    settings: Settings, runtime: Runtime
+) -> None:
+    keys = await fresh(Keys.load(settings), runtime)
+    recorded = Recorded(runtime)
+    early = asyncio.create_task(fresh(keys, cast("Runtime", recorded), since=time.monotonic()))
+    await recorded.has_begun.wait()
+    # It has its answer, and has not brought it home: now a key is made, and a token of it arrives.
+    async with runtime.transaction() as session:
+        made = await add(session, make_sealed("EdDSA", keys.sealing))
+    late = asyncio.create_task(fresh(keys, cast("Runtime", recorded), since=time.monotonic()))
+    await asyncio.sleep(0)
+    recorded.gate.set()
+    await asyncio.gather(early, late)
+    assert str(made.id) in keys.ring
+    assert recorded.begun == 2

@@ -48,7 +48,7 @@ class CliDoor:
             line += [flag] if value is True else [part for one in listed(value) for part in (flag, str(one))]
         if secret is not None:
             line.append("--password-stdin")
-        if verb == "delete-user":
+        if verb in {"delete-user", "retire-key"}:
             line.append("--yes")
         ended = await self._apictl(*line, environment=self._environment, stdin=secret)
         if ended.code == 0:
@@ -101,7 +101,7 @@ def listed(value: Any) -> list[Any]:
 
 # What has another name over HTTP, and what does not go into the body there.
 NAMES: Final = {"search": "q", "superuser": "is_superuser"}
-QUERIES: Final = {"if_exists", "is_superuser", "overlap", "algorithm", "wait"}
+QUERIES: Final = {"if_exists", "is_superuser", "overlap"}
 # For each command: method, path, and what its first argument is called where it is no part of the path.
 HTTP_VERBS: Final[dict[str, tuple[str, str, str | None]]] = {
     "create-user": ("POST", "/v1/users", "email"),

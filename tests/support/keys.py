@@ -2,8 +2,10 @@
 
 from datetime import UTC, datetime
 from typing import Final
+from uuid import UUID
 
-from api.signing_keys.jwk import Algorithm, SigningKey, make, opened, public_jwk
+from api.config import Algorithm
+from api.signing_keys.jwk import SigningKey, make, opened, public_jwk
 from api.tokens.keys import Keys
 
 ISSUER: Final = "http://127.0.0.1:8000"
@@ -16,11 +18,11 @@ def signing_key(kid: str, algorithm: Algorithm, material: bytes | None = None) -
     material = material or make(algorithm)
     private = opened(algorithm, material)
     public = private if algorithm == "HS256" else private.public_key()
-    return SigningKey(kid, algorithm, BEGUN, private, public, public_jwk(kid, algorithm, material))
+    return SigningKey(kid, UUID(kid).int, algorithm, BEGUN, private, public, public_jwk(kid, algorithm, material))
 
 
 def keys_with(*ring: SigningKey, secret: bytes = SECRET, issuer: str = ISSUER) -> Keys:
     """Return keys with this ring, of which the last one signs."""
     keys = Keys(secret, issuer=issuer)
-    keys.fill(ring)
+    keys.fill(ring, now=datetime.now(UTC), at=float("inf"))
     return keys

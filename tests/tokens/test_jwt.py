@@ -6,6 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
@@ -14,14 +15,15 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from api.config import Settings
 from api.signing_keys.jwk import ALGORITHMS, SigningKey
+from api.tokens import crud as sessions
 from api.tokens.keys import InvalidToken, UnknownKey
-from tests.conftest import SUPERUSER, log_in
+from api.users.models import User
 from tests.support.cases import cases
 from tests.support.keys import ISSUER, SECRET, keys_with, signing_key
 
@@ -221,7 +223,7 @@ def test_what_a_retired_key_has_verified_is_forgotten() -> None:
     keys = keys_with(RING["EdDSA"])
     token = keys.sign(user_id=USER, session_id=SESSION, ttl=900)
     keys.verify(token)
-    keys.fill([RING["ES256"]])
+    keys.fill([RING["ES256"]], now=datetime.now(UTC), at=0.0)
     with pytest.raises(UnknownKey):
         keys.verify(token)
 
@@ -274,19 +276,31 @@ def test_no_invention_is_accepted(header: dict[str, Any], claims: Any) -> None:
 
 
 async def test_a_bad_token_is_a_401_with_one_answer_for_all(
-    client: httpx2.AsyncClient, superuser: Any, settings: Settings
+    app: FastAPI, client: httpx2.AsyncClient, superuser: User
 ) -> None:
-    await log_in(client, SUPERUSER)
+    async with app.state.runtime.transaction() as session:
+        row = await sessions.add(session, user_id=superuser.id, ttl=3600)
+    app.state.keys.fill(RING.values(), now=datetime.now(UTC), at=float("inf"))
+    app.state.keys.issuer = ISSUER
+    live = {"sub": str(superuser.id), "sid": str(row.id)}
+    good = await client.get("/v1/users/me", headers={"Authorization": f"Bearer {signed(HEADER, CLAIMS | live)}"})
+    assert good.status_code == 200, "the bad ones are to be refused for what is bad about them"
     bodies = []
-    for kind, make in BAD.items():
-        token = make().encode("utf-8", "surrogatepass")
-        if b"\n" in token or not token:
-            continue
-        answer = await client.get("/v1/users/me", headers=[(b"Authorization", b"Bearer " + token)])
-        assert answer.status_code == 401, kind
-        body = answer.json()
-        body.pop("request_id")
-        bodies.append(body)
+    with pytest.MonkeyPatch.context() as patch:
+        # The same corpus, about a session that lives.
+        patch.setitem(CLAIMS, "sub", live["sub"])
+        patch.setitem(CLAIMS, "sid", live["sid"])
+        patch.setattr("tests.tokens.test_jwt.USER", superuser.id)
+        patch.setattr("tests.tokens.test_jwt.SESSION", row.id)
+        for kind, make in BAD.items():
+            token = make().encode("utf-8", "surrogatepass")
+            if b"\n" in token or not token:
+                continue
+            answer = await client.get("/v1/users/me", headers=[(b"Authorization", b"Bearer " + token)])
+            assert answer.status_code == 401, kind
+            body = answer.json()
+            body.pop("request_id")
+            bodies.append(body)
     assert bodies.count(bodies[0]) == len(bodies)
 
 
