@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from api.core.errors import BadSettings, FieldError
 
 PREFIX: Final = "APICTL_"
+PORT: Final = re.compile(r":(\d+)(?=,|$)", re.ASCII)
 ENV_FILE: Final = ".env"
 # Read by the terminal tool itself or by the embedded PostgreSQL, not by the service.
 OTHER_VARIABLES: Final = frozenset({"APICTL_PASSWORD", "APICTL_POSTGRES_USER", "APICTL_STATE_DIR"})
@@ -111,9 +112,13 @@ class Settings(BaseSettings):
         if value is not None:
             # The words of urlsplit's own errors can hold a part of the URL, and so of its password.
             try:
-                scheme = urlsplit(value.get_secret_value()).scheme.partition("+")[0]
+                parts = urlsplit(value.get_secret_value())
+                ports = [int(port) for port in PORT.findall(parts.netloc.rpartition("@")[2])]
             except ValueError:
                 raise ValueError("it is not a URL") from None
+            scheme = parts.scheme.partition("+")[0]
+            if any(port > 65535 for port in ports):
+                raise ValueError("it names a port beyond 65535")
             if scheme not in {"postgres", "postgresql"}:
                 raise ValueError("it must start with postgresql:// (only PostgreSQL is supported)")
         return value

@@ -40,6 +40,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     ),
     "list-tokens": Entry("cli.tokens", "Tokens", "List sessions, the newest first."),
     "revoke-token": Entry("cli.tokens", "Tokens", "End a session and every token of it, at once."),
+    "revoke-tokens": Entry("cli.tokens", "Tokens", "End every session of a user at once, but the one to keep."),
     "introspect-token": Entry("cli.tokens", "Tokens", "Tell what a token is good for now."),
     "create-api-key": Entry("cli.api_keys", "API keys", "Create an API key; its text is shown this once."),
     "list-api-keys": Entry("cli.api_keys", "API keys", "List API keys, the newest first."),

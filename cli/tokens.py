@@ -42,6 +42,9 @@ async def create_token(
     keys = Keys.load(call.settings)
     await load(keys, call.session, call.settings.signing_algorithm, door="cli")
     issued = await service(call).create_token(new, keys)
+    if call.dry_run:
+        # Whoever verifies it by our public keys would take it, although its session is undone.
+        issued = issued.model_copy(update={"access_token": "dry run", "refresh_token": "dry run"})
     return Item(issued.model_dump(mode="json", exclude_none=True), call.changed(changed=True))
 
 
@@ -76,6 +79,26 @@ async def revoke_token(
     """
     ended, changed = await service(call).revoke_token(id_of(token, "token_id", "list-tokens"))
     return Item(ended.model_dump(mode="json"), call.changed(changed=changed))
+
+
+@command("destroy")
+async def revoke_tokens(
+    call: Call,
+    user: Annotated[str, typer.Argument(help="The user's id or e-mail address.", show_default=False)],
+    keep: Annotated[str | None, typer.Option("--keep", help="A session of theirs that goes on, by its id.")] = None,
+) -> Item:
+    """End every session of a user at once, but the one to keep.
+
+    Their API keys go on: see revoke-api-key.
+
+    Example: apictl revoke-tokens ada@example.com
+    """
+    from api.tokens.schemas import TokensRevoke
+
+    which = TokensRevoke.model_validate({"user": user, "keep": keep})
+    await call.confirm("ends every session of", expected=user)
+    ended = await service(call).revoke_tokens(which)
+    return Item(ended.model_dump(mode="json"), call.changed(changed=ended.revoked > 0))
 
 
 @command("read")

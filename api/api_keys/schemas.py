@@ -1,7 +1,7 @@
 """What goes in and out about API keys."""
 
 from datetime import datetime
-from ipaddress import ip_network
+from ipaddress import IPv6Network, ip_network
 from typing import Annotated, Final
 from uuid import UUID
 
@@ -24,9 +24,14 @@ def network(value: str) -> str:
         ValueError: It is neither.
     """
     try:
-        return str(ip_network(value, strict=False))
+        # A zone (fe80::1%eth0) could hold anything, and names an interface of one machine.
+        found = ip_network("" if "%" in value else value, strict=False)
     except ValueError:
         raise ValueError("it is neither an IP address nor a network such as 10.0.0.0/8") from None
+    if isinstance(found, IPv6Network) and found.prefixlen >= 96 and found.network_address.ipv4_mapped is not None:
+        # As which a client's address is compared, too.
+        return str(ip_network((found.network_address.ipv4_mapped, found.prefixlen - 96)))
+    return str(found)
 
 
 Network = Annotated[str, StringConstraints(max_length=64), AfterValidator(network)]

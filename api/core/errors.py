@@ -6,7 +6,11 @@ feature owns. A feature's own failures stand at the top of its `service.py`.
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
+from itertools import islice
 from typing import Any, ClassVar, Self
+
+# Refused fields that a failure names, at most.
+MAX_ERRORS = 50
 
 
 class Kind(Enum):
@@ -181,7 +185,8 @@ class InvalidInput(ApictlError):
     @classmethod
     def of(cls, refused: Iterable[Mapping[str, Any]]) -> Self:
         """Return the failure for Pydantic's errors."""
-        errors = [FieldError.of(item, field_name(item["loc"])) for item in refused]
+        # A body can have thousands of fields that nobody asked for.
+        errors = [FieldError.of(item, field_name(item["loc"])) for item in islice(refused, MAX_ERRORS)]
         summary = "; ".join(f"{item['field']}: {item['message']}" for item in errors[:3])
         return cls(f"Some of the input was refused: {summary}", errors=errors)
 

@@ -30,10 +30,21 @@ ServiceAccountName = Annotated[
 Sort = Literal["created_at", "-created_at", "name", "-name"]
 
 
+def not_a_route(name: str) -> str:
+    """Return the name, unless it stands for whoever asks, in `/v1/users/me`.
+
+    Raises:
+        ValueError: It does.
+    """
+    if name == "me":
+        raise ValueError("it stands for whoever asks")
+    return name
+
+
 class ServiceAccountCreate(Body):
     """A new service account."""
 
-    name: ServiceAccountName
+    name: Annotated[ServiceAccountName, AfterValidator(not_a_route)]
     full_name: Annotated[FullName, Field(description="What it is for.", examples=["Deploys the web site"])] = ""
     roles: Annotated[
         list[RoleName],

@@ -35,7 +35,7 @@ async def list_keys(query: Annotated[SigningKeyQuery, Query()], signing_keys: Cu
     return SigningKeyPage(items=items, next_cursor=next_cursor)
 
 
-@router.post("/v1/signing-keys", status_code=201, responses=responses(400, 401, 403, 413, 422, 503))
+@router.post("/v1/signing-keys", status_code=201, responses=responses(400, 401, 403, 409, 413, 422, 503))
 async def rotate_keys(
     new: Annotated[SigningKeyCreate, Body(default_factory=SigningKeyCreate)],
     signing_keys: CurrentSigningKeys,

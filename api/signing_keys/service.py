@@ -18,7 +18,9 @@ from api.signing_keys.jwk import make_sealed, order, signing
 from api.signing_keys.models import SigningKeyRow
 from api.signing_keys.schemas import SigningKeyCreate, SigningKeyQuery, SigningKeyRead, State
 from api.tokens.keys import LEEWAY, Keys
+from api.users.records import UserRecords
 
+MAX_USABLE: Final = 20
 WAIT_HINT: Final = "retire it then; or, if somebody has stolen it, now: force (--force)"
 
 
@@ -36,6 +38,14 @@ class SigningKeyInUse(ApictlError):
     kind = Kind.CONFLICT
     code = "signing-key-in-use"
     title = "The signing key is in use"
+
+
+class TooManySigningKeys(ApictlError):
+    """Everybody who verifies our tokens fetches all keys that are not retired."""
+
+    kind = Kind.CONFLICT
+    code = "too-many-signing-keys"
+    title = "There are too many signing keys"
 
 
 class SigningKeyService:
@@ -66,13 +76,23 @@ class SigningKeyService:
         Args:
             new: Its algorithm, and how long it waits.
             keys: Seal it.
+
+        Raises:
+            TooManySigningKeys: Some must be retired first.
+            InvalidToken: The actor's session or key ended meanwhile.
         """
         self._actor.require(Scope.SIGNING_KEYS_WRITE)
         algorithm = new.algorithm or self._settings.signing_algorithm
         # Before the lock: RSA takes its time.
         made = await asyncio.to_thread(make_sealed, algorithm, keys.sealing)
         await crud.lock(self._session)
-        wait = new.wait if await crud.usable(self._session) else 0
+        await UserRecords(self._session, self._actor).require_still()
+        usable = await crud.usable(self._session)
+        if len(usable) >= MAX_USABLE:
+            raise TooManySigningKeys(
+                f"There are {len(usable)} signing keys that are not retired", hint="retire old ones: apictl retire-key"
+            )
+        wait = new.wait if usable else 0
         row = await crud.add(self._session, made, wait=timedelta(seconds=wait))
         await self._audit("signing_key.rotate", row.id, algorithm=algorithm, wait=wait)
         return (await self._read(row))[0]

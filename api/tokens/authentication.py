@@ -82,8 +82,10 @@ class Authentication:
     async def _behind_session(self, claims: Claims, session_id: UUID, client: Client) -> Bearer:
         async with self._runtime.transaction(readonly=True) as session:
             row = await crud.identity(session, session_id, claims.user_id)
-        if row is None:
-            raise InvalidToken
+            if row is None:
+                raise InvalidToken
+            if row.unnoted:
+                await crud.note_use(session, session_id)
         scopes = Powers(is_superuser=row.is_superuser, roles=row.roles, granted=row.scopes).scopes
         actor = Actor(
             name=row.handle,

@@ -8,11 +8,14 @@ from uuid import UUID
 from sqlalchemy import Row, and_, func, insert, literal, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.core.actor import Powers
 from api.core.pagination import Cursor
 from api.roles.models import SCOPES_BY_ROLE
 from api.tokens.models import Session
 from api.users.models import User
 
+# A write a minute and session at most, however often it is used.
+UNNOTED = Session.last_used_at < func.now() - timedelta(minutes=1)
 LIVE = and_(Session.revoked_at.is_(None), Session.expires_at > func.now())
 
 
@@ -22,6 +25,15 @@ class Owned:
 
     session: Session
     user: User
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A session as the family of its refresh tokens, what its owner may do, and whether it was rotated just now."""
+
+    session: Session
+    powers: Powers
+    in_grace: bool
 
 
 async def add(session: AsyncSession, *, user_id: UUID, ttl: int, **values: Any) -> Session:
@@ -36,17 +48,29 @@ async def add(session: AsyncSession, *, user_id: UUID, ttl: int, **values: Any) 
 
 async def identity(
     session: AsyncSession, session_id: UUID, user_id: UUID
-) -> Row[str, str, bool, dict[str, list[str]], list[str] | None] | None:
+) -> Row[str, str, bool, dict[str, list[str]], list[str] | None, bool] | None:
     """Return name, powers and granted scopes behind a live session of an active user: one statement a request."""
     statement = (
-        select(User.handle.label("handle"), User.kind, User.is_superuser, SCOPES_BY_ROLE.label("roles"), Session.scopes)
+        select(
+            User.handle.label("handle"),
+            User.kind,
+            User.is_superuser,
+            SCOPES_BY_ROLE.label("roles"),
+            Session.scopes,
+            UNNOTED.label("unnoted"),
+        )
         .join(User, User.id == Session.user_id)
         .where(Session.id == session_id, Session.user_id == user_id, LIVE, User.is_active)
     )
     return (await session.execute(statement)).one_or_none()
 
 
-async def rotate(session: AsyncSession, session_id: UUID, *, rotation: int) -> Row[UUID, int] | None:
+async def note_use(session: AsyncSession, session_id: UUID) -> None:
+    """Write down that a session was used, unless that was written down a moment ago."""
+    await session.execute(update(Session).where(Session.id == session_id, UNNOTED).values(last_used_at=func.now()))
+
+
+async def rotate(session: AsyncSession, session_id: UUID, *, rotation: int) -> int | None:
     """Move a live family on from `rotation`, if it is there: of any number at once, one succeeds."""
     statement = (
         update(Session)
@@ -57,23 +81,30 @@ async def rotate(session: AsyncSession, session_id: UUID, *, rotation: int) -> R
             select(User.id).where(User.id == Session.user_id, User.is_active).exists(),
         )
         .values(rotation=Session.rotation + 1, rotated_at=func.now(), last_used_at=func.now())
-        .returning(Session.user_id, Session.rotation)
+        .returning(Session.rotation)
+        # The row in hand stays as it was read.
+        .execution_options(synchronize_session=False)
     )
-    return (await session.execute(statement)).one_or_none()
+    return await session.scalar(statement)
 
 
-async def family(session: AsyncSession, session_id: UUID, *, grace: int) -> Row[UUID, int, bool] | None:
-    """Return how far a live family has come, and whether its last rotation is within the grace period (seconds)."""
+async def family(session: AsyncSession, session_id: UUID, *, grace: int) -> Family | None:
+    """Return a live family of an active user; it is in grace for so many seconds after a rotation."""
     statement = (
         select(
-            Session.user_id,
-            Session.rotation,
+            Session,
+            User.is_superuser,
+            SCOPES_BY_ROLE.label("roles"),
             func.coalesce(Session.rotated_at > func.now() - timedelta(seconds=grace), False).label("in_grace"),
         )
         .join(User, User.id == Session.user_id)
         .where(Session.id == session_id, LIVE, User.is_active)
     )
-    return (await session.execute(statement)).one_or_none()
+    row = (await session.execute(statement)).one_or_none()
+    if row is None:
+        return None
+    powers = Powers(is_superuser=row.is_superuser, roles=row.roles, granted=row.Session.scopes)
+    return Family(row.Session, powers, in_grace=row.in_grace and grace > 0)
 
 
 async def owned(session: AsyncSession, session_id: UUID) -> Owned | None:
@@ -110,13 +141,11 @@ async def revoke(session: AsyncSession, session_id: UUID, *, because: str) -> Se
     return (await session.scalars(statement)).one_or_none()
 
 
-async def revoke_all(session: AsyncSession, user_id: UUID, *, because: str, keep: UUID | None = None) -> None:
-    """End every session of a user, but the one to keep."""
+async def revoke_all(session: AsyncSession, user_id: UUID, *, because: str, keep: UUID | None = None) -> int:
+    """End every live session of a user, but the one to keep; return how many there were."""
     statement = (
-        update(Session)
-        .where(Session.user_id == user_id, Session.revoked_at.is_(None))
-        .values(revoked_at=func.now(), revoked_because=because)
+        update(Session).where(Session.user_id == user_id, LIVE).values(revoked_at=func.now(), revoked_because=because)
     )
     if keep is not None:
         statement = statement.where(Session.id != keep)
-    await session.execute(statement)
+    return len((await session.scalars(statement.returning(Session.id))).all())

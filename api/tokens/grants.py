@@ -7,8 +7,6 @@ must stay ended although the request is refused.
 import time
 from typing import ClassVar, Final
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from api.api_keys.secret import PREFIX
 from api.audit import crud as audit
 from api.core.actor import ALL_SCOPES, Actor, Scope
@@ -16,6 +14,7 @@ from api.core.errors import ApictlError, Kind
 from api.core.runtime import Runtime
 from api.tokens import crud
 from api.tokens.authentication import Authentication, Bearer, Client
+from api.tokens.crud import Family
 from api.tokens.keys import InvalidToken, Keys
 from api.tokens.schemas import TokenIssued
 from api.tokens.secret import RefreshToken
@@ -156,21 +155,48 @@ class Grants:
         token = RefreshToken.decode(text, self._keys.refresh)
         if token is None:
             raise InvalidGrant
-        # Before the token is used up: its owner could not have the next one.
-        self._keys.require_signing()
-        async with self._transaction() as session:
-            rotation = await self._rotation(session, token, client)
-            found = None if rotation is None else await crud.owned(session, token.session_id)
-            if found is not None:
-                powers = await powers_of(session, found.user, granted=found.session.scopes)
-                # In here: a scope that cannot be granted takes the rotation back, and the token can be used again.
-                narrowed = requested_scopes(scope, powers.scopes)
-        # Only out here, when what a replay ended is committed.
-        if found is None or rotation is None:
+        found = await self._family(token)
+        if found.session.rotation == token.rotation:
+            # Before the token is used up: its owner could not have the next one.
+            self._keys.require_signing()
+            narrowed = requested_scopes(scope, found.powers.scopes)
+            async with self._transaction() as session:
+                moved = await crud.rotate(session, token.session_id, rotation=token.rotation)
+            if moved is not None:
+                return self._successor(found, token, narrowed)
+            # Another was faster.
+            found = await self._family(token)
+        if found.session.rotation == token.rotation + 1 and found.in_grace:
+            return self._successor(found, token, requested_scopes(scope, found.powers.scopes))
+        if found.session.rotation > token.rotation:
+            await self._replayed(found, token, client)
+        raise InvalidGrant
+
+    async def _family(self, token: RefreshToken) -> Family:
+        """Read what a refresh token descends from: all that most uses of one that was used already need."""
+        async with self._transaction(readonly=True) as session:
+            found = await crud.family(session, token.session_id, grace=self._settings.refresh_grace)
+        if found is None:
             raise InvalidGrant
-        found.session.rotation = rotation
-        scopes = powers.scopes if narrowed is None else narrowed
+        return found
+
+    def _successor(self, found: Family, token: RefreshToken, narrowed: frozenset[Scope] | None) -> TokenIssued:
+        found.session.rotation = token.rotation + 1
+        scopes = found.powers.scopes if narrowed is None else narrowed
         return issue(found.session, scopes, self._keys, self._settings, narrowed=narrowed)
+
+    async def _replayed(self, found: Family, token: RefreshToken, client: Client) -> None:
+        """End the family, in a transaction that is over before the request is refused."""
+        async with self._transaction() as session:
+            await crud.revoke(session, token.session_id, because="refresh token replayed")
+            await audit.add(
+                session,
+                Actor.nobody(request_id=client.request_id),
+                action="session.replay",
+                target="session",
+                target_id=token.session_id,
+                detail={"address": client.address, "used": token.rotation, "current": found.session.rotation},
+            )
 
     async def by_client_credentials(
         self, client_id: str, client_secret: str, *, scope: str | None, client: Client
@@ -216,28 +242,6 @@ class Grants:
         if client_id not in {bearer.handle, str(bearer.actor.user_id)}:
             raise InvalidClient
         return bearer
-
-    async def _rotation(self, session: AsyncSession, token: RefreshToken, client: Client) -> int | None:
-        """Return the number of the token's successor, or None if it has none."""
-        moved = await crud.rotate(session, token.session_id, rotation=token.rotation)
-        if moved is not None:
-            return int(moved.rotation)
-        grace = self._settings.refresh_grace
-        family = await crud.family(session, token.session_id, grace=grace)
-        if family is None or family.rotation <= token.rotation:
-            return None
-        if family.rotation == token.rotation + 1 and grace and family.in_grace:
-            return token.rotation + 1
-        await crud.revoke(session, token.session_id, because="refresh token replayed")
-        await audit.add(
-            session,
-            Actor.nobody(request_id=client.request_id),
-            action="session.replay",
-            target="session",
-            target_id=token.session_id,
-            detail={"address": client.address, "used": token.rotation, "current": family.rotation},
-        )
-        return None
 
 
 def email_or_nobody(username: str) -> str:

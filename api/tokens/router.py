@@ -8,7 +8,17 @@ from fastapi import APIRouter, Form, Path, Query, Response
 from api.core.problems import responses
 from api.tokens.dependencies import BasicClient, CurrentActor, CurrentClient, CurrentGrants, CurrentKeys, CurrentTokens
 from api.tokens.grants import GRANT_TYPES, OAuthError, UnsupportedGrantType
-from api.tokens.schemas import LoginForm, TokenCreate, TokenIssued, TokenPage, TokenQuery, TokenRead, TokenRefused
+from api.tokens.schemas import (
+    LoginForm,
+    TokenCreate,
+    TokenIssued,
+    TokenPage,
+    TokenQuery,
+    TokenRead,
+    TokenRefused,
+    TokensRevoke,
+    TokensRevoked,
+)
 
 router = APIRouter(tags=["tokens"])
 # How RFC 6749, section 5.2, refuses.
@@ -73,6 +83,12 @@ async def list_tokens(query: Annotated[TokenQuery, Query()], tokens: CurrentToke
     """List sessions, the newest first: everybody's with `tokens:read`, else one's own."""
     items, next_cursor = await tokens.list_tokens(query)
     return TokenPage(items=items, next_cursor=next_cursor)
+
+
+@router.delete("/v1/tokens", responses=responses(401, 403, 404, 422, 503))
+async def revoke_tokens(which: Annotated[TokensRevoke, Query()], tokens: CurrentTokens) -> TokensRevoked:
+    """End every session of a user at once, but the one to keep; one's own, if no user is named."""
+    return await tokens.revoke_tokens(which)
 
 
 @router.delete("/v1/tokens/{token_id}", responses=responses(401, 403, 404, 422, 503))

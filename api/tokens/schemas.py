@@ -90,6 +90,26 @@ class TokenRead(BaseModel):
     revoked_because: str | None
 
 
+class TokensRevoke(BaseModel):
+    """Whose sessions to end."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    user: Annotated[UserRef | None, Field(description="Whose; left out: one's own.")] = None
+    keep: Annotated[UUID | None, Field(description="A session of theirs that goes on: `session_id` of a login.")] = None
+
+
+class TokensRevoked(BaseModel):
+    """How many sessions were ended."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    user_id: UUID
+    user: str
+    kept: UUID | None
+    revoked: Annotated[int, Field(description="Sessions that were not ended before.")]
+
+
 class TokenPage(Page):
     """A page of sessions."""
 

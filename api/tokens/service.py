@@ -7,14 +7,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.audit import crud as audit
 from api.config import Settings
-from api.core.actor import Actor, Scope
+from api.core.actor import ALL_SCOPES, Actor, Scope
 from api.core.errors import ApictlError, Kind
 from api.core.pagination import Cursor, cut
 from api.tokens import crud
 from api.tokens.crud import Owned
 from api.tokens.keys import Keys
 from api.tokens.models import Session
-from api.tokens.schemas import TokenCreate, TokenIssued, TokenQuery, TokenRead
+from api.tokens.schemas import TokenCreate, TokenIssued, TokenQuery, TokenRead, TokensRevoke, TokensRevoked
 from api.tokens.secret import RefreshToken
 from api.users.records import UserRecords, powers_of, require_active, require_held
 
@@ -54,14 +54,18 @@ class TokenService:
         powers = await powers_of(self._session, user, granted=new.scopes)
         if new.scopes is not None:
             require_held(new.scopes, powers, owner=user.handle)
+        scopes = new.scopes
+        if scopes is None and self._actor.scopes != ALL_SCOPES:
+            # What the owner may do later, whoever issues this may not.
+            scopes = sorted(powers.scopes)
         row = await crud.add(
             self._session,
             user_id=user.id,
             ttl=new.expires_in or self._settings.session_ttl,
             label=new.label,
-            scopes=new.scopes,
+            scopes=scopes,
         )
-        await self._audit("session.create", row, user=user.handle, scopes=new.scopes)
+        await self._audit("session.create", row, user=user.handle, scopes=scopes)
         return issue(row, powers.scopes, keys, self._settings)
 
     async def list_tokens(self, query: TokenQuery) -> tuple[list[TokenRead], str | None]:
@@ -101,6 +105,36 @@ class TokenService:
         await self._audit("session.revoke", found.session, user=found.user.handle)
         return read(found), True
 
+    async def revoke_tokens(self, which: TokensRevoke) -> TokensRevoked:
+        """End every session of a user at once, but the one to keep: the actor's own, or with `tokens:write` anybody's.
+
+        API keys are no sessions: they go on.
+
+        Raises:
+            UserNotFound: There is no such user.
+            SessionNotFound: The session to keep is none of theirs.
+            MissingScope: The actor may not, or came with a narrowed token.
+        """
+        own = self._actor.require_own_session() if which.user is None else None
+        found = await self._users.find(which.user or str(own))
+        if found is None or found.id != self._actor.user_id or self._actor.narrowed:
+            self._actor.require(Scope.TOKENS_WRITE)
+        # Locked: a session that begins at the same moment comes after, or is ended too.
+        user = await self._users.lock(which.user or str(own))
+        if user.id != self._actor.user_id:
+            await self._users.require_power_over(user)
+        if which.keep is not None:
+            kept = await crud.owned(self._session, which.keep)
+            if kept is None or kept.user.id != user.id:
+                raise SessionNotFound(f"{user.handle} has no session {which.keep}")
+        count = await crud.revoke_all(self._session, user.id, because="revoked", keep=which.keep)
+        if count:
+            await audit.add(
+                self._session, self._actor, action="session.revoke_all", target="user", target_id=user.id,
+                detail={"user": user.handle, "kept": None if which.keep is None else str(which.keep), "revoked": count},
+            )  # fmt: skip
+        return TokensRevoked(user_id=user.id, user=user.handle, kept=which.keep, revoked=count)
+
     async def _audit(self, action: str, row: Session, **detail: object) -> None:
         await audit.add(self._session, self._actor, action=action, target="session", target_id=row.id, detail=detail)
 
@@ -111,6 +145,9 @@ def issue(
     """Return the pair of tokens for a session as it stands, and what they may do now."""
     remaining = int((row.expires_at - datetime.now(UTC)).total_seconds())
     ttl = max(1, min(settings.access_token_ttl, remaining))
+    if narrowed is None and row.scopes is not None:
+        # RFC 9068, section 2.2.3: whoever verifies it elsewhere must see that it may not do all that its owner may.
+        narrowed = scopes
     return TokenIssued(
         access_token=keys.sign(user_id=row.user_id, session_id=row.id, ttl=ttl, scope=narrowed),
         expires_in=ttl,

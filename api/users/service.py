@@ -57,6 +57,7 @@ class UserService:
             EmailTaken: The address is in use, and `if_exists` is `fail`.
             WeakPassword: The policy refuses the password.
             MissingScope: The actor may not create users, or not superusers.
+            InvalidToken: The actor's session or key ended while the password was hashed.
         """
         self._actor.require(Scope.USERS_WRITE)
         if is_superuser:
@@ -65,6 +66,7 @@ class UserService:
         if new.password is not None:
             # Before the first statement, so that no connection waits for the hash.
             hashed = await self._passwords.hash(new.password, personal=[new.email, new.full_name])
+            await self._records.require_still()
         user = await crud.insert_unless_taken(
             self._session,
             email=new.email,

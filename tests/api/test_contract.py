@@ -186,6 +186,9 @@ def test_superuser(case: Case, world: World) -> None:
     headers = world.asking
     if case.operation.definition.raw["operationId"] == "logout":
         headers = {"Authorization": f"Bearer {world.new_session(SUPERUSER)['access_token']}"}
+    if case.operation.label == "DELETE /v1/tokens":
+        # Whoever names nobody ends their own.
+        headers = {"Authorization": f"Bearer {world.new_session(SPARE_SUPERUSER)['access_token']}"}
     response = case.call_and_validate(headers=headers)
     if response.status_code < 300:
         world.answered.add(case.operation.label)

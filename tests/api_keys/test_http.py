@@ -213,3 +213,17 @@ async def test_another_secret_for_the_same_id_opens_nothing(
         "UPDATE api_keys SET digest = (SELECT digest FROM api_keys WHERE id = $1) WHERE id = $2", one["id"], other["id"]
     )
     assert (await client.get("/v1/users/me", headers=bearing(other))).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "network", ["fe80::1%eth0", "fe80::1%\n", "fe80::1%\x9b31m", "10.0.0.0/33", "", "x", "10.0.0.1,::1"]
+)
+async def test_what_is_no_network(admin: httpx2.AsyncClient, deploy: str, network: str) -> None:
+    answer = await admin.post("/v1/api-keys", json={"user": "deploy", "name": "x", "networks": [network]})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid-input")
+
+
+async def test_a_mapped_network_is_the_one_that_clients_come_from(admin: httpx2.AsyncClient, deploy: str) -> None:
+    body = {"user": "deploy", "name": "x", "networks": ["::ffff:10.0.0.0/104", "::ffff:192.0.2.1"]}
+    made = (await admin.post("/v1/api-keys", json=body)).json()
+    assert made["networks"] == ["10.0.0.0/8", "192.0.2.1/32"]

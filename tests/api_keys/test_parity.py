@@ -20,6 +20,7 @@ async def test_service_accounts(door: Door, database: asyncpg.Connection) -> Non
         ("create-service-account", ("deploy",), {"if_exists": "skip", "full_name": "x"}, None),
         ("create-service-account", ("other",), {"role": "nobody"}, "role-not-found"),
         ("create-service-account", ("Deploy",), {}, "invalid-input"),
+        ("create-service-account", ("me",), {}, "invalid-input"),
         ("create-service-account", ("abcdef01-2345-7890-abcd-ef0123456789",), {}, "invalid-input"),
         ("show-user", ("deploy",), {}, None),
         ("show-user", ("nobody",), {}, "user-not-found"),

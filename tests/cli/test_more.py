@@ -13,7 +13,7 @@ from cli.commands import COMMANDS, load
 from cli.main import understood
 from cli.server import url
 from tests.conftest import SUPERUSER
-from tests.support.processes import Apictl
+from tests.support.processes import Apictl, bare_environment
 
 
 async def test_as_does_what_that_user_may(apictl: Apictl, environment: dict[str, str]) -> None:
@@ -59,6 +59,7 @@ AS_ADA: Final = {
     "create-token": [SUPERUSER],
     "list-tokens": [SUPERUSER],
     "revoke-token": ["{session}"],
+    "revoke-tokens": [SUPERUSER, "--yes"],
     "introspect-token": [],
     "create-api-key": [SUPERUSER, "--name", "x"],
     "list-api-keys": [SUPERUSER],
@@ -154,3 +155,15 @@ def test_addresses_are_printed_as_a_browser_takes_them() -> None:
     if socket.has_ipv6:
         with socket.create_server(("::1", 0), family=socket.AF_INET6) as listening:
             assert url(listening) == f"http://[::1]:{listening.getsockname()[1]}"
+
+
+async def test_a_dry_run_shows_no_token(apictl: Apictl, environment: dict[str, str], superuser: User) -> None:
+    """Its signature would be good for everybody who verifies it by our public keys."""
+    ended = await apictl("create-token", SUPERUSER, "--dry-run", "-o", "json", environment=environment)
+    assert (ended.code, ended.json()["access_token"], ended.json()["refresh_token"]) == (0, "dry run", "dry run")
+
+
+async def test_an_impossible_port(apictl: Apictl) -> None:
+    environment = bare_environment(APICTL_DATABASE_URL="postgresql://u:s3cret@127.0.0.1:99999/db")
+    ended = await apictl("list-users", environment=environment)
+    assert (ended.code, "65535" in ended.err, "s3cret" in ended.err) == (12, True, False)

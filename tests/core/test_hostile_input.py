@@ -344,3 +344,8 @@ async def test_a_hundred_hostile_requests_at_once_leave_the_server_well(admin: h
     )  # fmt: skip
     assert {answer.status_code for answer in answers} == {422}
     assert (await admin.get("/health/ready")).status_code == 200
+
+
+async def test_a_thousand_unknown_fields_are_not_all_repeated(as_ada: httpx2.AsyncClient) -> None:
+    answer = await as_ada.patch("/v1/users/me", json={f"f{number}": 1 for number in range(4000)})
+    assert (answer.status_code, len(answer.json()["errors"])) == (422, 50)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from pathlib import Path
 
 import asyncpg
 import httpx2
@@ -33,6 +34,12 @@ async def test_an_empty_database_is_migrated_once_by_ten_at_once(apictl: Apictl,
     async with postgres.connected(empty_url) as connection:
         entries = await connection.fetch("SELECT detail FROM audit_entries WHERE action = 'migration.upgrade'")
     assert [json.loads(entry["detail"]) for entry in entries] == [{"from": None, "to": head()}]
+
+
+async def test_a_dry_run_makes_no_database(apictl: Apictl, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    ended = await apictl("migrate", "--dry-run", environment=bare_environment(APICTL_HOME=str(home)))
+    assert (ended.code, home.exists()) == (12, False)
 
 
 async def test_a_dry_run_migrates_nothing(apictl: Apictl, empty_url: str) -> None:

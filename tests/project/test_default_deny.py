@@ -18,7 +18,7 @@ from api.roles.schemas import Question, RoleCreate, RoleQuery, RoleUpdate
 from api.service_accounts.schemas import ServiceAccountCreate, ServiceAccountQuery
 from api.signing_keys.schemas import SigningKeyCreate, SigningKeyQuery
 from api.tokens.keys import Keys
-from api.tokens.schemas import TokenCreate, TokenQuery
+from api.tokens.schemas import TokenCreate, TokenQuery, TokensRevoke
 from api.users.schemas import UserCreate, UserQuery, UserUpdate
 from tests.project.code import modules
 
@@ -90,6 +90,7 @@ EXAMPLES: Final[dict[Any, Any]] = {
     RoleUpdate: RoleUpdate(),
     TokenCreate: TokenCreate(user="ada@example.com"),
     TokenQuery: TokenQuery(),
+    TokensRevoke: TokensRevoke(),
     UserCreate: UserCreate(email="ada@example.com"),
     UserQuery: UserQuery(),
     UserUpdate: UserUpdate(full_name="Ada"),

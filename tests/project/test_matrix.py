@@ -45,6 +45,7 @@ MATRIX: Final[dict[str, Line]] = {
     "server_metadata": OPEN,
     "create_token": ADMIN._replace(superuser=201, body={"user": "{user}"}),
     "list_tokens": SELF,
+    "revoke_tokens": Line(401, 200, 403, 200, query={"user": "{user}"}),
     "revoke_token": Line(401, 200, 404, 200),
     "create_user": ADMIN._replace(superuser=201, body=NEW),
     "list_users": ADMIN,

@@ -74,6 +74,18 @@ async def test_the_first_key_signs_at_once_whoever_makes_it(door: Door, database
     assert (await door.do("create-token", SUPERUSER)).code is None
 
 
+async def test_there_are_not_too_many(door: Door, database: asyncpg.Connection) -> None:
+    """Everybody who verifies our tokens fetches them all."""
+    await door.do("rotate-keys")
+    await database.execute(
+        "INSERT INTO signing_keys (id, number, algorithm, sealed) "
+        "SELECT gen_random_uuid(), n, 'HS256', '' FROM generate_series(100, 117) n"
+    )
+    codes = [(await door.do("rotate-keys")).code for _ in range(3)]
+    assert "too-many-signing-keys" in codes
+    assert await database.fetchval("SELECT count(*) FROM signing_keys") == 20
+
+
 async def test_pages(door: Door) -> None:
     await door.do("create-token", SUPERUSER)
     made = [(await door.do("rotate-keys")).body["id"] for _ in range(3)]

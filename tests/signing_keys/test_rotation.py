@@ -28,6 +28,7 @@ from api.users.models import User
 from tests.conftest import PASSWORD, SUPERUSER, log_in
 from tests.support.processes import Apictl, Finished
 from tests.support.server import serving
+from tests.support.servers import two_servers
 
 
 @pytest.fixture
@@ -35,15 +36,8 @@ async def servers(
     apictl: Apictl, environment: dict[str, str], superuser: User
 ) -> AsyncIterator[tuple[httpx2.AsyncClient, httpx2.AsyncClient]]:
     """Two processes that serve the same database."""
-    with (
-        serving("serve", environment=environment, start=apictl.start) as one,
-        serving("serve", environment=environment, start=apictl.start) as other,
-    ):
-        async with (
-            httpx2.AsyncClient(base_url=one.url, timeout=30, trust_env=False) as first,
-            httpx2.AsyncClient(base_url=other.url, timeout=30, trust_env=False) as second,
-        ):
-            yield first, second
+    async with two_servers(apictl, environment) as clients:
+        yield clients
 
 
 async def test_rotating_under_load(

@@ -48,7 +48,7 @@ class CliDoor:
             line += [flag] if value is True else [part for one in listed(value) for part in (flag, str(one))]
         if secret is not None:
             line.append("--password-stdin")
-        if verb in {"delete-user", "retire-key"}:
+        if verb in {"delete-user", "retire-key", "revoke-tokens"}:
             line.append("--yes")
         ended = await self._apictl(*line, environment=self._environment, stdin=secret)
         if ended.code == 0:
@@ -133,6 +133,7 @@ HTTP_VERBS: Final[dict[str, tuple[str, str, str | None]]] = {
     "explain": ("GET", "/v1/explain", None),
     "create-token": ("POST", "/v1/tokens", "user"),
     "list-tokens": ("GET", "/v1/tokens", "user"),
+    "revoke-tokens": ("DELETE", "/v1/tokens", "user"),
     "revoke-token": ("DELETE", "/v1/tokens/{}", None),
     "migration-status": ("GET", "/v1/migrations", None),
     "migrate": ("POST", "/v1/migrations/upgrade", None),

@@ -1,14 +1,18 @@
 """A narrowed token stays narrowed: none of what it may do makes it more than it is."""
 
 import asyncio
+from typing import Any
+from uuid import UUID
 
 import asyncpg
 import httpx2
+import jwt
 import pytest
 from fastapi import FastAPI
 
 from api.core.actor import ALL_SCOPES, Scope
-from tests.conftest import PASSWORD, SUPERUSER, log_in
+from api.signing_keys import crud as signing_keys
+from tests.conftest import PASSWORD, SUPERUSER, log_in, signed_in
 
 NEW = "five other unrelated words"
 
@@ -106,3 +110,70 @@ async def test_powers_taken_while_a_hash_is_computed_count(
         await turn.__aexit__(None, None, None)
     assert (await asked).status_code == (403 if taken == "demote" else 401)
     assert await database.fetchval("SELECT password_hash FROM users WHERE email = $1", SUPERUSER) == before
+
+
+async def test_a_session_that_a_lesser_actor_made_does_not_grow_with_its_owner(
+    admin: httpx2.AsyncClient, client: httpx2.AsyncClient
+) -> None:
+    """Otherwise they would keep it until somebody makes its owner more than they are themselves."""
+    await admin.post("/v1/users", json={"email": "ada@example.com"})
+    lesser = await bearer(admin, "tokens:write")
+    made = (await client.post("/v1/tokens", json={"user": "ada@example.com"}, headers=lesser)).json()
+    await admin.post("/v1/roles", json={"name": "reader", "scopes": ["users:read"]})
+    await admin.put("/v1/users/ada@example.com/roles/reader")
+    form = {"grant_type": "refresh_token", "refresh_token": made["refresh_token"]}
+    refreshed = (await client.post("/v1/auth/token", data=form)).json()
+    for token in (made["access_token"], refreshed["access_token"]):
+        answer = await client.get("/v1/users", headers={"Authorization": f"Bearer {token}"})
+        assert answer.status_code == 403
+    # One that a superuser makes does: they may do it all anyway.
+    made = (await admin.post("/v1/tokens", json={"user": "ada@example.com"})).json()
+    await admin.patch("/v1/roles/reader", json={"scopes": ["users:read", "roles:read"]})
+    headers = {"Authorization": f"Bearer {made['access_token']}"}
+    assert (await client.get("/v1/roles", headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize(("scopes", "claimed"), [(None, None), (["users:read"], "users:read"), ([], "")])
+async def test_whoever_verifies_a_token_elsewhere_sees_that_it_was_narrowed(
+    admin: httpx2.AsyncClient, scopes: list[str] | None, claimed: str | None
+) -> None:
+    """RFC 9068, section 2.2.3."""
+    made = (await admin.post("/v1/tokens", json={"user": SUPERUSER, "scopes": scopes})).json()
+    claims = jwt.decode(made["access_token"], options={"verify_signature": False})
+    assert claims.get("scope") == claimed
+    assert (await admin.get("/v1/users/me", headers={"Authorization": f"Bearer {made['access_token']}"})).is_success
+
+
+@pytest.mark.parametrize("what", ["user", "signing key"])
+async def test_whoever_is_deactivated_while_something_is_waited_for_does_it_no_more(
+    app: FastAPI, admin: httpx2.AsyncClient, client: httpx2.AsyncClient, database: asyncpg.Connection, what: str
+) -> None:
+    """A hash, or a lock, that takes its time: the requests under way must not outlive the power to make them."""
+    second = (await admin.post("/v1/users?is_superuser=true", json={"email": "second@example.com"})).json()
+    token, _ = await signed_in(app, UUID(second["id"]))
+    headers = {"Authorization": f"Bearer {token}"}
+    entered, go_on = asyncio.Event(), asyncio.Event()
+
+    async def held(*arguments: Any, **options: Any) -> Any:
+        entered.set()
+        await go_on.wait()
+        return await original(*arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        if what == "user":
+            original = app.state.runtime.passwords.hash
+            patch.setattr("api.core.passwords.Passwords.hash", lambda _, *rest, **more: held(*rest, **more))
+            new = {"email": "backdoor@example.com", "password": PASSWORD}
+            asked = client.post("/v1/users?is_superuser=true", json=new, headers=headers)
+        else:
+            original = signing_keys.lock
+            patch.setattr(signing_keys, "lock", held)
+            asked = client.post("/v1/signing-keys", headers=headers)
+        under_way = asyncio.create_task(asked)
+        await entered.wait()
+        await database.execute("UPDATE users SET is_active = false WHERE email = 'second@example.com'")
+        go_on.set()
+        answer = await under_way
+    assert (answer.status_code, answer.json()["code"]) == (401, "invalid-token")
+    assert await database.fetchval("SELECT count(*) FROM users WHERE email = 'backdoor@example.com'") == 0
+    assert await database.fetchval("SELECT count(*) FROM signing_keys") == 1
