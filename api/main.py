@@ -19,6 +19,7 @@ from api.config import Settings
 from api.core import middleware, problems
 from api.core.errors import BadSettings
 from api.core.runtime import Runtime
+from api.devices.router import router as devices
 from api.health.router import router as health
 from api.migrations.router import router as migrations
 from api.oauth.router import router as oauth
@@ -33,6 +34,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     health,
     tokens,
     oauth,
+    devices,
     users,
     service_accounts,
     roles,
@@ -46,6 +48,7 @@ TAGS: Final = (
     {"name": "users", "description": "People and machines with an account; your own is `/v1/users/me`."},
     {"name": "tokens", "description": "Logging in, and the sessions that every access and refresh token hangs on."},
     {"name": "oauth", "description": "For OAuth clients and resource servers, by the RFCs."},
+    {"name": "devices", "description": "Terminals and the like, which somebody lets act for them (RFC 8628)."},
     {"name": "service accounts", "description": "Accounts of machines; otherwise users like everybody."},
     {"name": "api keys", "description": "What scripts authenticate with: good for some of what their owner may do."},
     {"name": "roles", "description": "Named sets of scopes, who has them, and what they decide."},

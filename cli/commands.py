@@ -61,6 +61,15 @@ COMMANDS: Final[dict[str, Entry]] = {
         "Bring the database to this version's schema; at head already, this changes nothing.",
     ),
     "migration-status": Entry("cli.migrations", "Database", "Show where the database stands, and what is pending."),
+    "login": Entry(
+        "cli.remote",
+        "Server",
+        "Log in to a server: a person allows it in a browser, on this machine or on any other.",
+    ),
+    "logout": Entry(
+        "cli.remote", "Server", "Log out: the session ends on the server, and its tokens are removed from this machine."
+    ),
+    "whoami": Entry("cli.remote", "Server", "Show the server that this machine is logged in to, and as whom."),
     "serve": Entry("cli.server", "Server", "Serve the HTTP API in production."),
     "dev": Entry("cli.server", "Server", "Serve the HTTP API while you develop: it reloads when the code changes."),
     "quickstart": Entry(

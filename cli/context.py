@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Q = TypeVar("Q", bound="BaseModel")
 
-Kind = Literal["read", "write", "destroy", "schema", "host"]
-"""What a command does: reads, writes, destroys (and asks first), changes the schema, or needs no database."""
+Kind = Literal["read", "write", "destroy", "schema", "host", "remote"]
+"""What a command does: reads, writes, destroys (and asks first), changes the schema, serves, or asks a server."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +154,7 @@ OPTIONS: dict[Kind, dict[str, tuple[Any, Any]]] = {
     "destroy": COMMON | ACTING | MUTATING | DESTROYING,
     "schema": COMMON | MUTATING,
     "host": COMMON,
+    "remote": COMMON,
 }
 
 
@@ -202,11 +203,21 @@ def carry_out(kind: Kind, body: Body | HostBody, arguments: dict[str, Any], opti
     if kind == "host":
         body(call, **arguments)
         return None
+    style = Style(form=options["output"], fields=call.fields)
+    if kind == "remote":
+        return Shown(complete(checked_fields(call, body, arguments)), style)
     # Outside of the event loop, so that Ctrl-C ends the wait for an embedded PostgreSQL at once. Only a command
     # that makes the schema may make the database: an operator in the wrong folder must not.
     with held_database(call.settings, create=kind == "schema" and not call.dry_run) as url:
         result = complete(with_call(kind, call, body, arguments, options, url))
-    return Shown(result, Style(form=options["output"], fields=call.fields))
+    return Shown(result, style)
+
+
+async def checked_fields(call: Call, body: Any, arguments: dict[str, Any]) -> Item | Listing:
+    """Run the body of a command that needs no database of ours."""
+    result = await refusals(body(call, **arguments))
+    check_fields(result, call.fields)
+    return result
 
 
 async def with_call(

@@ -43,11 +43,12 @@ def actions() -> Iterator[Action]:
 
 
 def api_routes() -> Iterator[APIRoute]:
-    """Yield the routes that the features registered."""
+    """Yield the routes that the features registered, without the pages for people."""
     for router in ROUTERS:
         for route in router.routes:
             assert isinstance(route, APIRoute)  # noqa: S101 - features serve nothing else
-            yield route
+            if route.include_in_schema:
+                yield route
 
 
 def address(route: APIRoute) -> str:

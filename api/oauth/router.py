@@ -57,6 +57,7 @@ async def server_metadata(runtime: CurrentRuntime) -> ServerMetadata:
         issuer=issuer,
         token_endpoint=f"{base}/v1/auth/token",
         jwks_uri=f"{base}/.well-known/jwks.json",
+        device_authorization_endpoint=f"{base}/v1/auth/device",
         revocation_endpoint=f"{base}/v1/auth/revoke",
         introspection_endpoint=f"{base}/v1/auth/introspect",
         service_documentation=f"{base}/docs",

@@ -43,6 +43,7 @@ class ServerMetadata(BaseModel):
     issuer: str
     token_endpoint: str
     jwks_uri: str
+    device_authorization_endpoint: str
     revocation_endpoint: str
     introspection_endpoint: str
     service_documentation: str

@@ -23,7 +23,8 @@ from api.users import crud as users
 from api.users.records import powers_of
 from api.users.schemas import canonical_email
 
-GRANT_TYPES: Final = ("password", "refresh_token", "client_credentials")
+DEVICE_CODE: Final = "urn:ietf:params:oauth:grant-type:device_code"
+GRANT_TYPES: Final = ("password", "refresh_token", "client_credentials", DEVICE_CODE)
 
 
 class OAuthError(ApictlError):

@@ -6,8 +6,9 @@ from uuid import UUID
 from fastapi import APIRouter, Form, Path, Query, Response
 
 from api.core.problems import responses
+from api.devices.dependencies import CurrentDeviceGrant
 from api.tokens.dependencies import BasicClient, CurrentActor, CurrentClient, CurrentGrants, CurrentKeys, CurrentTokens
-from api.tokens.grants import GRANT_TYPES, OAuthError, UnsupportedGrantType
+from api.tokens.grants import DEVICE_CODE, GRANT_TYPES, OAuthError, UnsupportedGrantType
 from api.tokens.schemas import (
     LoginForm,
     TokenCreate,
@@ -31,14 +32,15 @@ REFUSED: Final[dict[int | str, dict[str, Any]]] = {400: {"model": TokenRefused, 
     responses=responses(413, 422, 503) | REFUSED | {401: REFUSED[400]},
     openapi_extra={"security": []},
 )
-async def login(
+async def token_endpoint(
     grants: CurrentGrants,
     client: CurrentClient,
     response: Response,
     form: Annotated[LoginForm, Form()],
     basic: BasicClient,
+    device: CurrentDeviceGrant,
 ) -> TokenIssued:
-    """Exchange a password, a refresh token or a client's secret for tokens (RFC 6749, sections 4.3, 4.4 and 6)."""
+    """Exchange a password, a refresh token or a client's secret for tokens (RFC 6749, RFC 8628)."""
     response.headers["Cache-Control"] = "no-store"
     if form.grant_type == "password":
         if form.username is None or form.password is None:
@@ -53,6 +55,10 @@ async def login(
         if client_id is None or client_secret is None:
             raise OAuthError("The client credentials grant needs client_id and client_secret")
         return await grants.by_client_credentials(client_id, client_secret, scope=form.scope, client=client)
+    if form.grant_type == DEVICE_CODE:
+        if form.device_code is None:
+            raise OAuthError("The device grant needs device_code")
+        return await device.by_device_code(form.device_code, client=client)
     known = ", ".join(GRANT_TYPES)
     if form.grant_type is None:
         raise OAuthError("grant_type is missing", hint=f"send a form with grant_type, one of {known}")
@@ -60,7 +66,7 @@ async def login(
 
 
 @router.post("/v1/auth/logout", status_code=204, responses=responses(401, 503))
-async def logout(actor: CurrentActor, tokens: CurrentTokens) -> None:
+async def end_own_session(actor: CurrentActor, tokens: CurrentTokens) -> None:
     """End the session that asks: its access and refresh tokens stop working at once."""
     if actor.session_id is not None:
         await tokens.revoke_token(actor.session_id)

@@ -18,11 +18,13 @@ class LoginForm(BaseModel):
     """The form of the token endpoint; what it does not name is ignored, as RFC 6749 asks."""
 
     grant_type: Annotated[
-        FormField, Field(description="`password`, `refresh_token` or `client_credentials`.", examples=["password"])
+        FormField,
+        Field(description="`password`, `refresh_token`, `client_credentials`, or RFC 8628's.", examples=["password"]),
     ] = None
     username: Annotated[FormField, Field(description="The e-mail address.", examples=["ada@example.com"])] = None
     password: Annotated[FormField, Field(json_schema_extra={"format": "password"}, examples=[""])] = None
     refresh_token: Annotated[FormField, Field(description="For the refresh grant.", examples=[""])] = None
+    device_code: Annotated[FormField, Field(description="For the device grant.", examples=[""])] = None
     client_id: Annotated[FormField, Field(description="A service account, instead of HTTP Basic.", examples=[""])] = (
         None
     )

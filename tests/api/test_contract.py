@@ -57,6 +57,7 @@ class World:
                 "api_key_id": [
                     self._ask("POST", "/v1/api-keys", {"user": SUPERUSER, "name": "x"})["id"] for _ in range(3)
                 ],
+                "user_code": [self._device() for _ in range(8)],
                 "key_id": [self._ask("POST", "/v1/signing-keys", {"wait": 86400})["id"]],
                 "token_id": [self.new_session(SPARE)["session_id"]],
             },
@@ -86,6 +87,12 @@ class World:
             self._ask("POST", "/v1/roles", {"name": SPARE_ROLE, "scopes": []})
         for email in (SPARE, SPARE_SUPERUSER):
             self._ask("DELETE", f"/v1/users/{email}/roles/{SPARE_ROLE}")
+
+    def _device(self) -> str:
+        """Return the code of a device that waits."""
+        answer = self._client.post("/v1/auth/device").raise_for_status()
+        code: str = answer.json()["user_code"]
+        return code
 
     def new_session(self, email: str) -> Any:
         """Return the tokens of a new session."""
@@ -184,7 +191,7 @@ def by_nobody(address: str, request: pytest.FixtureRequest) -> Any:
 @schemathesis.pytest.from_fixture("by_superuser").parametrize()
 def test_superuser(case: Case, world: World) -> None:
     headers = world.asking
-    if case.operation.definition.raw["operationId"] == "logout":
+    if case.operation.definition.raw["operationId"] == "end_own_session":
         headers = {"Authorization": f"Bearer {world.new_session(SUPERUSER)['access_token']}"}
     if case.operation.label == "DELETE /v1/tokens":
         # Whoever names nobody ends their own.

@@ -32,6 +32,8 @@ PUBLIC: Final = {
     "/.well-known/jwks.json": "what others verify our tokens with",
     "/.well-known/oauth-authorization-server": "how OAuth clients find everything",
     "/v1/auth/revoke": "whoever holds a token may end it (RFC 7009)",
+    "/device": "the page on which a person lets a device act for them",
+    "/v1/auth/device": "a device that begins to wait has no credentials yet",
     "/openapi.json": "what /docs shows",
     "/v1/auth/token": "where credentials are shown for the first time",
 }
@@ -84,6 +86,7 @@ EXAMPLES: Final[dict[Any, Any]] = {
     SigningKeyCreate: SigningKeyCreate(),
     SigningKeyQuery: SigningKeyQuery(),
     int: 60,
+    bool: True,
     Question: Question(user="ada@example.com", can=Scope.USERS_READ),
     RoleCreate: RoleCreate(name="support", scopes=[]),
     RoleQuery: RoleQuery(),

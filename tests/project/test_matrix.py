@@ -38,11 +38,16 @@ ADMIN: Final = Line(401, 403, 403, 200)
 MATRIX: Final[dict[str, Line]] = {
     "live": OPEN,
     "ready": OPEN,
-    "login": Line(400, 400, 400, 400),
-    "logout": Line(401, 204, 204, 204),
+    "token_endpoint": Line(400, 400, 400, 400),
+    "end_own_session": Line(401, 204, 204, 204),
     "revoke_by_holder": Line(400, 400, 400, 400),
     "introspect_token": Line(401, 403, 403, 400),
     "server_metadata": OPEN,
+    "start_device": OPEN,
+    "show_device": SELF,
+    # Whoever is asked first decides, for good.
+    "approve_device": Line(401, 409, 200, 409),
+    "deny_device": Line(401, 409, 200, 409),
     "create_token": ADMIN._replace(superuser=201, body={"user": "{user}"}),
     "list_tokens": SELF,
     "revoke_tokens": Line(401, 200, 403, 200, query={"user": "{user}"}),
@@ -114,12 +119,18 @@ async def test_who_may(
     assert (await admin.post("/v1/roles", json={"name": "support", "scopes": []})).status_code == 201
     asking = {"Authorization": f"Bearer {tokens[ADA]}"}
     root = dict(admin.headers)
+    device = (await client.post("/v1/auth/device")).json()["user_code"]
     pending = (await admin.post("/v1/signing-keys")).json()["id"]
     line, (method, path) = MATRIX[name], routes(app)[name]
 
     async def ask(headers: dict[str, str], about: str) -> int:
         filled = path.format(
-            user=about, role="support", token_id=sessions[about], api_key_id=keys[about], key_id=pending
+            user=about,
+            user_code=device,
+            role="support",
+            token_id=sessions[about],
+            api_key_id=keys[about],
+            key_id=pending,
         )
         body, query = (
             {key: value.format(user=about) if isinstance(value, str) else value for key, value in values.items()}
@@ -131,7 +142,7 @@ async def test_who_may(
     before = await database.fetch("SELECT id, email, is_active, is_superuser, password_hash FROM users ORDER BY id")
     assert await ask({}, BOB) == line.nobody
     assert await ask(asking, BOB) == line.other
-    if "me" not in path.split("/") and name != "logout":
+    if "me" not in path.split("/") and name != "end_own_session":
         after = await database.fetch("SELECT id, email, is_active, is_superuser, password_hash FROM users ORDER BY id")
         assert after == before, "whoever was refused changed something"
     if "{" in path or "{user}" in str(line):

@@ -14,10 +14,14 @@ from tools.docs import api_routes
 ONLY_HTTP: Final = {
     "live": "a process that answers on the terminal is alive",
     "ready": "the terminal has migration-status, and fails by itself where there is no database",
-    "login": "on the terminal, access to the database stands for the password; see create-token",
-    "logout": "the terminal has no session; see revoke-token",
+    "token_endpoint": "on the terminal, access to the database stands for the password; see create-token",
+    "end_own_session": "the terminal has no session; see revoke-token",
     "revoke_by_holder": "whoever holds a token ends it; the terminal has revoke-token and revoke-api-key",
     "server_metadata": "for OAuth clients",
+    "start_device": "for a device that waits, as apictl login does",
+    "show_device": "for whoever decides, on the page that they open",
+    "approve_device": "the terminal's operator is no user; see create-token",
+    "deny_device": "the terminal's operator is no user",
     "jwks": "for whoever verifies our tokens; list-keys -o json has the same",
     "show_me": "the terminal's operator is no user",
     "update_me": "the terminal's operator is no user",
@@ -26,6 +30,9 @@ ONLY_HTTP: Final = {
 ONLY_TERMINAL: Final = {
     "serve": "starts what would have to answer",
     "dev": "starts what would have to answer",
+    "login": "asks a server over HTTP",
+    "logout": "asks a server over HTTP",
+    "whoami": "asks a server over HTTP",
     "quickstart": "starts what would have to answer",
 }
 NAMES: Final = list(COMMANDS)

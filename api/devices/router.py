@@ -1,0 +1,73 @@
+"""The HTTP door for devices that want to act for somebody, and for whoever decides about it."""
+
+import base64
+import hashlib
+import re
+from pathlib import Path
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Form, Response
+from fastapi import Path as InPath
+from fastapi.responses import HTMLResponse
+
+from api.core.problems import responses
+from api.devices.dependencies import CurrentDeviceGrant, CurrentDevices
+from api.devices.schemas import DeviceForm, DeviceIssued, DeviceRead, UserCode
+from api.tokens.dependencies import CurrentClient
+
+router = APIRouter(tags=["devices"])
+Code = Annotated[UserCode, InPath()]
+PAGE: Final = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
+
+
+def policy(page: str) -> str:
+    """Return a content security policy under which the page's own script and style run, and nothing else."""
+    hashes = {
+        tag: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        for tag, text in re.findall(r"<(script|style)>(.*?)</\1>", page, re.DOTALL)
+    }
+    return (
+        f"default-src 'none'; script-src 'sha256-{hashes['script']}'; style-src 'sha256-{hashes['style']}'; "
+        "connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
+    )
+
+
+HEADERS: Final = {
+    "Content-Security-Policy": policy(PAGE),
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+@router.get("/device", include_in_schema=False)
+async def device_page() -> HTMLResponse:
+    """Show the page on which a person lets a device act for them."""
+    return HTMLResponse(PAGE, headers=HEADERS)
+
+
+@router.post("/v1/auth/device", responses=responses(400, 413, 422, 503), openapi_extra={"security": []})
+async def start_device(
+    form: Annotated[DeviceForm, Form()], grant: CurrentDeviceGrant, client: CurrentClient, response: Response
+) -> DeviceIssued:
+    """Begin to let a device act for somebody (RFC 8628): a code to wait with, and a code to be typed elsewhere."""
+    response.headers["Cache-Control"] = "no-store"
+    return await grant.start(scope=form.scope, client=client)
+
+
+@router.get("/v1/devices/{user_code}", responses=responses(401, 403, 404, 422, 503))
+async def show_device(user_code: Code, devices: CurrentDevices) -> DeviceRead:
+    """Show the device that waits with this code, before one decides about it."""
+    return await devices.show_device(user_code)
+
+
+@router.post("/v1/devices/{user_code}/approve", responses=responses(401, 403, 404, 409, 422, 503))
+async def approve_device(user_code: Code, devices: CurrentDevices) -> DeviceRead:
+    """Let the device act for whoever asks; its session is listed like every other."""
+    return await devices.decide_device(user_code, approve=True)
+
+
+@router.post("/v1/devices/{user_code}/deny", responses=responses(401, 403, 404, 409, 422, 503))
+async def deny_device(user_code: Code, devices: CurrentDevices) -> DeviceRead:
+    """Refuse the device."""
+    return await devices.decide_device(user_code, approve=False)

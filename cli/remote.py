@@ -1,0 +1,255 @@
+"""Commands that ask a server over HTTP, as somebody who logged in there."""
+
+import asyncio
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
+
+import typer
+
+from api.core.errors import ApictlError, BadRequest, Kind
+from cli.context import Call, command
+from cli.output import Item
+
+if TYPE_CHECKING:
+    import httpx2
+
+DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
+TIMEOUT = 30
+# What an answer of ours has.
+BEGUN = ("device_code", "user_code", "verification_uri_complete", "interval")
+TOKENS = ("access_token", "refresh_token")
+ME = ("id", "email", "name")
+
+
+class ServerAnswer(ApictlError):
+    """The server does not answer, or with something that is none of its own answers."""
+
+    kind = Kind.UNAVAILABLE
+    code = "server-answer"
+    title = "The server did not answer as apictl does"
+
+
+class NotLoggedIn(ApictlError):
+    """Nobody is logged in, or no longer."""
+
+    kind = Kind.NOT_AUTHENTICATED
+    code = "not-logged-in"
+    title = "Nobody is logged in"
+
+
+@command("remote")
+async def login(
+    call: Call,
+    server: Annotated[str, typer.Argument(help="The server's URL.", show_default=False)],
+    scopes: Annotated[
+        list[str] | None, typer.Option("--scope", help="What this machine may do; repeat it. Default: all you may.")
+    ] = None,
+) -> Item:
+    """Log in to a server: a person allows it in a browser, on this machine or on any other.
+
+    What it gets is kept in a file that only you can read; see logout.
+
+    Example: apictl login https://accounts.example.com
+    """
+    url = checked(server)
+    async with connected(url) as client:
+        begun = await ask(client, "POST", "/v1/auth/device", *BEGUN, data={"scope": " ".join(scopes or ())})
+        call.say(f"Open {begun['verification_uri_complete']}")
+        call.say(f"and allow it there, if it shows the code {begun['user_code']}. Waiting (Ctrl-C gives up) …")
+        tokens = await allowed(client, begun)
+        kept = {"server": url, "access_token": tokens["access_token"], "refresh_token": tokens["refresh_token"]}
+        me = await ask(client, "GET", "/v1/users/me", *ME, token=tokens["access_token"])
+    # One login after another ends the session before.
+    await forget(quiet=True)
+    write(kept)
+    return Item({"server": url, "user": me["email"] or me["name"], "user_id": me["id"]}, call.changed(changed=True))
+
+
+@command("remote")
+async def logout(call: Call) -> Item:
+    """Log out: the session ends on the server, and its tokens are removed from this machine.
+
+    Example: apictl logout
+    """
+    server = await forget()
+    return Item({"server": server}, call.changed(changed=server is not None))
+
+
+@command("remote")
+async def whoami(call: Call) -> Item:
+    """Show the server that this machine is logged in to, and as whom.
+
+    Example: apictl whoami
+    """
+    del call
+    kept = read()
+    if kept is None:
+        raise NotLoggedIn(hint="log in: apictl login https://…")
+    async with connected(kept["server"]) as client:
+        try:
+            me = await ask(client, "GET", "/v1/users/me", *ME, token=kept["access_token"])
+        except ApictlError as error:
+            if error.kind is not Kind.NOT_AUTHENTICATED:
+                raise
+            me = await ask(client, "GET", "/v1/users/me", *ME, token=await refreshed(client, kept))
+    return Item({"server": kept["server"], "user": me["email"] or me["name"], "user_id": me["id"]})
+
+
+async def allowed(client: "httpx2.AsyncClient", begun: dict[str, Any]) -> dict[str, Any]:
+    """Wait until a person has decided, and return the tokens (RFC 8628, section 3.4)."""
+    interval = begun["interval"]
+    form = {"grant_type": DEVICE_CODE, "device_code": begun["device_code"], "client_id": "apictl"}
+    while True:
+        await asyncio.sleep(interval)
+        try:
+            return await ask(client, "POST", "/v1/auth/token", *TOKENS, data=form)
+        except ApictlError as error:
+            if error.code == "slow-down":
+                interval += 5
+            elif error.code != "authorization-pending":
+                raise
+
+
+async def refreshed(client: "httpx2.AsyncClient", kept: dict[str, str]) -> str:
+    """Return a new access token, and keep it with the refresh token that came with it."""
+    form = {"grant_type": "refresh_token", "refresh_token": kept["refresh_token"]}
+    try:
+        tokens = await ask(client, "POST", "/v1/auth/token", *TOKENS, data=form)
+    except ApictlError as error:
+        if error.code != "invalid-grant":
+            raise
+        raise NotLoggedIn("The login has ended", hint=f"log in again: apictl login {kept['server']}") from None
+    write(kept | {"access_token": tokens["access_token"], "refresh_token": tokens["refresh_token"]})
+    token: str = tokens["access_token"]
+    return token
+
+
+async def forget(*, quiet: bool = False) -> str | None:
+    """End the session on the server, and remove its tokens; return the server, or None if nobody was logged in.
+
+    Raises:
+        ServerAnswer: The server could not be told; the tokens are kept, unless `quiet`.
+    """
+    kept = read()
+    if kept is None:
+        return None
+    try:
+        async with connected(kept["server"]) as client:
+            await ask(client, "POST", "/v1/auth/revoke", data={"token": kept["refresh_token"]})
+    except ApictlError:
+        if not quiet:
+            raise
+    place().unlink(missing_ok=True)
+    return kept["server"]
+
+
+def connected(url: str) -> "httpx2.AsyncClient":
+    """Return a client of a server."""
+    import httpx2
+
+    from api import __version__
+
+    return httpx2.AsyncClient(
+        base_url=url, timeout=TIMEOUT, follow_redirects=False, headers={"User-Agent": f"apictl/{__version__}"}
+    )
+
+
+async def ask(
+    client: "httpx2.AsyncClient",
+    method: str,
+    path: str,
+    *wanted: str,
+    token: str | None = None,
+    data: dict[str, str] | None = None,
+) -> dict[str, Any]:
+    """Return what a server answers, as JSON, in which these names are wanted.
+
+    Raises:
+        ApictlError: The failure that the server answered with, the same as here.
+        ServerAnswer: It does not answer, or with something else.
+    """
+    import httpx2
+
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    try:
+        answer = await client.request(method, path, headers=headers, data=data)
+        said = answer.json() if answer.content else {}
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        raise ServerAnswer(
+            f"{client.base_url} cannot be reached", cause=str(error) or type(error).__name__, hint="check its URL"
+        ) from None
+    except ValueError:
+        raise ServerAnswer(
+            cause=f"it answered {answer.status_code} with {answer.headers.get('content-type', 'no content type')}",
+            hint="check its URL; is that an apictl server?",
+        ) from None
+    said = said if isinstance(said, dict) else {}
+    if answer.is_success and said.keys() >= set(wanted):
+        return said
+    known = None if answer.is_success else ApictlError.registry.get(str(said.get("code")))
+    if known is None:
+        raise ServerAnswer(cause=f"it answered {answer.status_code}", hint="check its URL; is that an apictl server?")
+    raise known(str(said.get("detail", "")) or None, hint=said.get("hint"))
+
+
+def checked(server: str) -> str:
+    """Return a server's URL without a slash at its end.
+
+    Raises:
+        BadRequest: It is none, or tokens would travel in the clear.
+    """
+    try:
+        parts = urlsplit(server)
+        usable = parts.scheme in {"http", "https"} and parts.hostname and not (parts.username or parts.query)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise BadRequest(f"{server} is not a server's URL", hint="as https://accounts.example.com")
+    if parts.scheme == "http" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
+        raise BadRequest("The tokens would travel in the clear", hint="use https; http is for this machine only")
+    return server.rstrip("/")
+
+
+def place() -> Path:
+    """Return the file that the tokens are kept in."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "apictl" / "login.json"
+
+
+def read() -> dict[str, str] | None:
+    """Return what is kept of a login; None if nobody is logged in.
+
+    Raises:
+        BadRequest: Others can read the file, or it is none of ours.
+    """
+    path = place()
+    try:
+        if path.stat().st_mode & 0o077:
+            raise BadRequest(
+                f"Others can read {path}", hint=f"its tokens may be known: log in again, after rm '{path}'"
+            )
+        found = json.loads(path.read_text(encoding="utf-8"))
+        kept = {name: str(found[name]) for name in ("server", *TOKENS)}
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise BadRequest(f"{path} cannot be read", cause=error.strerror) from None
+    except (ValueError, KeyError, TypeError):
+        raise BadRequest(f"{path} is damaged", hint=f"log in again, after rm '{path}'") from None
+    return kept
+
+
+def write(kept: dict[str, str]) -> None:
+    """Keep a login, in a file that only its owner can read, whole or not at all."""
+    path = place()
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        scratch = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+        with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            json.dump(kept, file)
+        scratch.replace(path)
+    except OSError as error:
+        raise BadRequest(f"{path} cannot be written", cause=error.strerror) from None

@@ -1,0 +1,181 @@
+"""Logging in to a server from a terminal, as whoever sits there does it."""
+
+import asyncio
+import json
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import httpx2
+import pytest
+
+from api.users.models import User
+from tests.conftest import SUPERUSER
+from tests.support.processes import Apictl, Finished, bare_environment
+from tests.support.server import serving
+
+
+@pytest.fixture
+def server(apictl: Apictl, environment: dict[str, str], superuser: User) -> Iterator[str]:
+    with serving("serve", environment=environment, start=apictl.start) as started:
+        yield started.url
+
+
+@pytest.fixture
+async def impatient(database: asyncpg.Connection) -> None:
+    """A device need not wait between its questions."""
+    await database.execute('ALTER TABLE device_authorizations ALTER COLUMN "interval" SET DEFAULT 0')
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "config"
+
+
+@pytest.fixture
+def elsewhere(home: Path) -> dict[str, str]:
+    """The environment of a machine that has neither a database nor a secret key."""
+    return bare_environment(XDG_CONFIG_HOME=str(home), NO_PROXY="127.0.0.1")
+
+
+async def decide(
+    apictl: Apictl,
+    environment: dict[str, str],
+    server: str,
+    database: asyncpg.Connection,
+    logging_in: "asyncio.Task[Finished]",
+    *,
+    how: str = "approve",
+) -> Finished:
+    """Wait for the code, decide in the user's name, and return how the command ended."""
+    async with asyncio.timeout(30):
+        while (code := await database.fetchval("SELECT user_code FROM device_authorizations")) is None:
+            await asyncio.sleep(0.02)
+            assert not logging_in.done(), logging_in.result()
+    issued = (await apictl("create-token", SUPERUSER, "-o", "json", environment=environment)).json()
+    async with httpx2.AsyncClient(base_url=server, trust_env=False) as client:
+        headers = {"Authorization": f"Bearer {issued['access_token']}"}
+        assert (await client.post(f"/v1/devices/{code}/{how}", headers=headers)).is_success
+    return await logging_in
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_in_and_out(
+    apictl: Apictl,
+    environment: dict[str, str],
+    elsewhere: dict[str, str],
+    server: str,
+    home: Path,
+    database: asyncpg.Connection,
+) -> None:
+    logging_in = asyncio.create_task(apictl("login", server + "/", "-o", "json", environment=elsewhere))
+    ended = await decide(apictl, environment, server, database, logging_in)
+    assert (ended.code, ended.json()["user"], ended.json()["server"]) == (0, SUPERUSER, server)
+    assert "/device?user_code=" in ended.err
+    kept = home / "apictl" / "login.json"
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (kept, kept.parent)] == [0o600, 0o700]
+    assert (await apictl("whoami", "-o", "json", environment=elsewhere)).json()["user"] == SUPERUSER
+    # The access token runs out: it fetches another, and keeps it.
+    before = json.loads(kept.read_text())
+    kept.write_text(json.dumps(before | {"access_token": "run.out.x"}))
+    assert (await apictl("whoami", environment=elsewhere)).code == 0
+    after = json.loads(kept.read_text())
+    assert (after["refresh_token"] != before["refresh_token"], len(list(kept.parent.iterdir()))) == (True, 1)
+    out = await apictl("logout", "-o", "json", environment=elsewhere)
+    assert (out.code, out.json()) == (0, {"server": server, "changed": True})
+    assert not kept.exists()
+    live = "SELECT count(*) FROM sessions WHERE label = 'device' AND revoked_at IS NULL"
+    assert await database.fetchval(live) == 0
+    again = await apictl("logout", "-o", "json", environment=elsewhere)
+    assert (again.code, again.json()["changed"]) == (0, False)
+    nobody = await apictl("whoami", environment=elsewhere)
+    assert (nobody.code, "apictl login" in nobody.err) == (4, True)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_refused(
+    apictl: Apictl,
+    environment: dict[str, str],
+    elsewhere: dict[str, str],
+    server: str,
+    database: asyncpg.Connection,
+) -> None:
+    logging_in = asyncio.create_task(apictl("login", server, environment=elsewhere))
+    ended = await decide(apictl, environment, server, database, logging_in, how="deny")
+    assert (ended.code, "refused" in ended.err) == (4, True)
+    assert (await apictl("whoami", environment=elsewhere)).code == 4
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_the_session_was_ended_there(
+    apictl: Apictl,
+    environment: dict[str, str],
+    elsewhere: dict[str, str],
+    server: str,
+    database: asyncpg.Connection,
+) -> None:
+    logging_in = asyncio.create_task(apictl("login", server, environment=elsewhere))
+    assert (await decide(apictl, environment, server, database, logging_in)).code == 0
+    await apictl("revoke-tokens", SUPERUSER, "--yes", environment=environment)
+    ended = await apictl("whoami", environment=elsewhere)
+    assert (ended.code, f"apictl login {server}" in ended.err) == (4, True)
+    # Nothing is left to end there; here there is.
+    assert (await apictl("logout", environment=elsewhere)).code == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "said"),
+    [
+        ("http://accounts.example.com", 2, "in the clear"),
+        ("accounts.example.com", 2, "is not a server's URL"),
+        ("https://user:secret@example.com", 2, "is not a server's URL"),
+        ("ftp://example.com", 2, "is not a server's URL"),
+        ("http://127.0.0.1:1", 7, "cannot be reached"),
+        ("http://[::1", 2, "is not a server's URL"),
+    ],
+)
+async def test_no_server_there(apictl: Apictl, elsewhere: dict[str, str], url: str, code: int, said: str) -> None:
+    ended = await apictl("login", url, environment=elsewhere)
+    assert (ended.code, said in ended.err, "Traceback" in ended.err) == (code, True, False), ended.err
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 4\r\n\r\n<ht>",
+        b"HTTP/1.1 500 Oh\r\nContent-Length: 2\r\n\r\nno",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\n{",
+        b"HTTP/1.1 404 No\r\nContent-Length: 2\r\n\r\n[]",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        b"\x00\x01\x02",
+        b"",
+    ],
+)
+async def test_a_server_that_is_none_of_ours(apictl: Apictl, elsewhere: dict[str, str], answer: bytes) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with listening:
+        port = listening.sockets[0].getsockname()[1]
+        ended = await apictl("login", f"http://127.0.0.1:{port}", environment=elsewhere)
+    assert (ended.code, "hint: " in ended.err, "Traceback" in ended.err) == (7, True, False), ended.err
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "said"),
+    [("{", 0o600, "damaged"), ("[]", 0o600, "damaged"), ("{}", 0o600, "damaged"), ("{}", 0o644, "Others can read")],
+)
+async def test_a_file_that_cannot_be_used(
+    apictl: Apictl, elsewhere: dict[str, str], home: Path, text: str, mode: int, said: str
+) -> None:
+    kept = home / "apictl" / "login.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text(text)
+    kept.chmod(mode)
+    for verb in ("whoami", "logout"):
+        ended = await apictl(verb, environment=elsewhere)
+        assert (ended.code, said in ended.err) == (2, True), ended.err
