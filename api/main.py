@@ -20,6 +20,7 @@ from api.core import middleware, problems
 from api.core.errors import BadSettings
 from api.core.runtime import Runtime
 from api.devices.router import router as devices
+from api.factors.router import router as factors
 from api.health.router import router as health
 from api.migrations.router import router as migrations
 from api.oauth.router import router as oauth
@@ -35,6 +36,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     tokens,
     oauth,
     devices,
+    factors,
     users,
     service_accounts,
     roles,
@@ -49,6 +51,7 @@ TAGS: Final = (
     {"name": "tokens", "description": "Logging in, and the sessions that every access and refresh token hangs on."},
     {"name": "oauth", "description": "For OAuth clients and resource servers, by the RFCs."},
     {"name": "devices", "description": "Terminals and the like, which somebody lets act for them (RFC 8628)."},
+    {"name": "second factors", "description": "What a login needs besides a password."},
     {"name": "service accounts", "description": "Accounts of machines; otherwise users like everybody."},
     {"name": "api keys", "description": "What scripts authenticate with: good for some of what their owner may do."},
     {"name": "roles", "description": "Named sets of scopes, who has them, and what they decide."},

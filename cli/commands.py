@@ -25,6 +25,12 @@ COMMANDS: Final[dict[str, Entry]] = {
     ),
     "demote-user": Entry("cli.users", "Users", "Take a superuser's powers, in live sessions too."),
     "delete-user": Entry("cli.users", "Users", "Delete a user and their sessions."),
+    "list-factors": Entry("cli.factors", "Users", "List a user's second factors."),
+    "reset-factors": Entry(
+        "cli.factors",
+        "Users",
+        "Remove all of a user's second factors and recovery codes: their password alone logs them in again.",
+    ),
     "create-service-account": Entry("cli.service_accounts", "Users", "Create a service account, for a machine."),
     "list-service-accounts": Entry("cli.service_accounts", "Users", "List service accounts."),
     "create-role": Entry("cli.roles", "Roles", "Create a role: a named set of scopes."),

@@ -12,8 +12,9 @@ from api.devices.crud import Polled
 from api.devices.schemas import LIFETIME, DeviceIssued
 from api.tokens import crud as sessions
 from api.tokens.authentication import Client
-from api.tokens.grants import InvalidGrant, OAuthError, requested_scopes
+from api.tokens.grants import requested_scopes
 from api.tokens.keys import Keys
+from api.tokens.refusals import InvalidGrant, OAuthError
 from api.tokens.schemas import TokenIssued
 from api.tokens.service import issue
 from api.users import crud as users

@@ -11,7 +11,7 @@ from api.oauth.dependencies import Introspector
 from api.oauth.revocation import revoke
 from api.oauth.schemas import Introspection, ServerMetadata, TokenForm
 from api.tokens.dependencies import CurrentClient, CurrentKeys
-from api.tokens.grants import GRANT_TYPES, OAuthError
+from api.tokens.refusals import GRANT_TYPES, OAuthError
 from api.tokens.router import REFUSED
 
 router = APIRouter(tags=["oauth"])

@@ -8,16 +8,14 @@ from typing import Any, Final, Protocol, TypeVar, get_args
 from uuid import UUID
 
 import jwt
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from api.config import Algorithm
 from api.core.ids import uuid7
+from api.core.sealing import seal, unseal
 
 ALGORITHMS: Final[tuple[Algorithm, ...]] = get_args(Algorithm)
-NONCE_BYTES: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +82,7 @@ def make_sealed(algorithm: Algorithm, key: bytes) -> SealedKey:
         id=key_id,
         algorithm=algorithm,
         public_jwk=public_jwk(kid, algorithm, material),
-        sealed=seal(material, key, kid=kid, algorithm=algorithm),
+        sealed=seal(material, key, purpose=purpose(kid, algorithm)),
     )
 
 
@@ -125,23 +123,9 @@ def opened(algorithm: Algorithm, material: bytes) -> Any:
     return serialization.load_der_private_key(material, password=None, unsafe_skip_rsa_key_validation=True)
 
 
-def seal(material: bytes, key: bytes, *, kid: str, algorithm: Algorithm) -> bytes:
-    """Return the material, encrypted and bound to its row: a nonce, then AES-256-GCM."""
-    nonce = os.urandom(NONCE_BYTES)
-    return nonce + AESGCM(key).encrypt(nonce, material, bound_to(kid, algorithm))
-
-
-def unseal(sealed: bytes, key: bytes, *, kid: str, algorithm: Algorithm) -> bytes | None:
-    """Return the material, or None if it was sealed with another key, or for another row."""
-    try:
-        return AESGCM(key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], bound_to(kid, algorithm))
-    except (InvalidTag, ValueError):
-        return None
-
-
-def bound_to(kid: str, algorithm: str) -> bytes:
+def purpose(kid: str, algorithm: str) -> str:
     """Return what a sealed key cannot be moved from."""
-    return f"apictl signing key {kid} {algorithm}".encode()
+    return f"apictl signing key {kid} {algorithm}"
 
 
 def signing_key(
@@ -155,7 +139,7 @@ def signing_key(
     key: bytes,
 ) -> SigningKey:
     """Return a row's key, ready for use."""
-    material = unseal(sealed, key, kid=kid, algorithm=algorithm)
+    material = unseal(sealed, key, purpose=purpose(kid, algorithm))
     private = None if material is None else opened(algorithm, material)
     # What verifies is taken from what is published: a key that cannot be opened any more still verifies.
     public = private if shown is None else jwt.PyJWK(shown, algorithm=algorithm).key

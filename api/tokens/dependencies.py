@@ -13,8 +13,9 @@ from api.core.errors import NotAuthenticated
 from api.core.text import one_line
 from api.signing_keys.ring import fresh
 from api.tokens.authentication import Authentication, Client
-from api.tokens.grants import Grants, InvalidClient
+from api.tokens.grants import Grants
 from api.tokens.keys import Keys
+from api.tokens.refusals import InvalidClient
 from api.tokens.service import TokenService
 
 # What makes the docs page's Authorize button work.

@@ -5,83 +5,28 @@ must stay ended although the request is refused.
 """
 
 import time
-from typing import ClassVar, Final
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.api_keys.secret import PREFIX
 from api.audit import crud as audit
 from api.core.actor import ALL_SCOPES, Actor, Scope
-from api.core.errors import ApictlError, Kind
 from api.core.runtime import Runtime
+from api.factors import crud as factors
+from api.factors.check import TooManyGuesses, is_right
+from api.factors.codes import CHALLENGE_FORM, digest, new_challenge
 from api.tokens import crud
 from api.tokens.authentication import Authentication, Bearer, Client
 from api.tokens.crud import Family
 from api.tokens.keys import InvalidToken, Keys
+from api.tokens.refusals import InvalidClient, InvalidGrant, InvalidScope, MfaRequired, UnauthorizedClient
 from api.tokens.schemas import TokenIssued
 from api.tokens.secret import RefreshToken
 from api.tokens.service import issue
 from api.users import crud as users
 from api.users.records import powers_of
 from api.users.schemas import canonical_email
-
-DEVICE_CODE: Final = "urn:ietf:params:oauth:grant-type:device_code"
-GRANT_TYPES: Final = ("password", "refresh_token", "client_credentials", DEVICE_CODE)
-
-
-class OAuthError(ApictlError):
-    """A refusal by the token endpoint, with the members of RFC 6749, section 5.2, besides the problem's own."""
-
-    kind = Kind.USAGE
-    code = "invalid-request"
-    title = "The token request cannot be read"
-    media_type = "application/json"
-    error: ClassVar[str] = "invalid_request"
-
-    def members(self) -> dict[str, str]:
-        """Return `error` and `error_description`, which OAuth clients look for."""
-        return {"error": self.error, "error_description": self.detail}
-
-
-class InvalidGrant(OAuthError):
-    """The password, or the refresh token, is not good; one answer for every reason."""
-
-    kind = Kind.CREDENTIALS
-    code = "invalid-grant"
-    title = "The credentials are not right"
-    error = "invalid_grant"
-
-
-class InvalidClient(OAuthError):
-    """The client's id and secret are not right; one answer for every reason."""
-
-    kind = Kind.NOT_AUTHENTICATED
-    code = "invalid-client"
-    title = "The client could not be authenticated"
-    authenticate = 'Basic realm="apictl"'
-    error = "invalid_client"
-
-
-class UnauthorizedClient(OAuthError):
-    """The client may not use this grant."""
-
-    code = "unauthorized-client"
-    title = "This client may not use this grant"
-    error = "unauthorized_client"
-
-
-class InvalidScope(OAuthError):
-    """None of the scopes asked for can be granted."""
-
-    code = "invalid-scope"
-    title = "The scope asked for cannot be granted"
-    error = "invalid_scope"
-
-
-class UnsupportedGrantType(OAuthError):
-    """The grant type is unknown here."""
-
-    code = "unsupported-grant-type"
-    title = "This grant type is not supported"
-    error = "unsupported_grant_type"
 
 
 class Grants:
@@ -94,13 +39,17 @@ class Grants:
         self._keys = keys
         self._settings = runtime.settings
 
-    async def by_password(self, username: str, password: str, *, scope: str | None, client: Client) -> TokenIssued:
+    async def by_password(
+        self, username: str, password: str, *, otp: str | None = None, scope: str | None, client: Client
+    ) -> TokenIssued:
         """Log a user in.
 
         Raises:
             InvalidGrant: Unknown address, wrong password, no password, or a deactivated user: indistinguishable, also
                 by the time it takes.
             InvalidScope: The user holds none of the scopes.
+            MfaRequired: The password is right, and a second factor is asked for.
+            TooManyGuesses: The second factor came with it, and the user has to wait.
             Busy: Too many passwords are being checked.
         """
         async with self._transaction(readonly=True) as session:
@@ -112,35 +61,77 @@ class Grants:
         # What cannot be signed must not be written down as issued.
         self._keys.require_signing()
         async with self._transaction() as session:
-            # Fails if the user was deactivated, or the password changed, while it was being verified.
-            current = await users.record_login(session, user.id, verified_hash=stored, rehash=verified.rehash)
-            if current is None:
-                raise InvalidGrant
-            powers = await powers_of(session, current)
-            asked = requested_scopes(scope, powers.scopes)
-            row = await crud.add(
-                session,
-                user_id=user.id,
-                ttl=self._settings.session_ttl,
-                scopes=None if asked is None else sorted(asked),
-                user_agent=client.user_agent,
-                address=client.address,
+            asked_for = await factors.is_asked_for(session, user.id)
+            if not asked_for:
+                return await self._begin(session, user.id, stored, rehash=verified.rehash, scope=scope, client=client)
+            challenge = new_challenge()
+            await factors.add_challenge(
+                session, digest=digest(challenge), user_id=user.id, verified_hash=stored, scope=scope or ""
             )
-            actor = Actor(
-                name=user.handle,
-                scopes=powers.scopes,
-                door="http",
-                user_id=user.id,
-                request_id=client.request_id,
-            )
-            await audit.add(
-                session,
-                actor,
-                action="session.login",
-                target="session",
-                target_id=row.id,
-                detail={"user": user.handle},
-            )
+        if otp is None:
+            raise MfaRequired(challenge)
+        return await self.by_second_factor(challenge, otp=otp, recovery_code=None, client=client)
+
+    async def by_second_factor(
+        self, challenge: str, *, otp: str | None, recovery_code: str | None, client: Client
+    ) -> TokenIssued:
+        """Go on with a login whose password was right.
+
+        Raises:
+            InvalidGrant: There is no such login, or it took too long, or the second factor is not right.
+            TooManyGuesses: The user has to wait.
+        """
+        if not CHALLENGE_FORM.fullmatch(challenge):
+            raise InvalidGrant
+        self._keys.require_signing()
+        wait: TooManyGuesses | None = None
+        async with self._transaction() as session:
+            found = await factors.try_challenge(session, digest(challenge))
+            if found is not None:
+                try:
+                    right = await is_right(session, found.user_id, self._keys, otp=otp, recovery_code=recovery_code)
+                except TooManyGuesses as error:
+                    right, wait = False, error
+                if right:
+                    await factors.remove_challenge(session, found.digest)
+                    return await self._begin(
+                        session, found.user_id, found.verified_hash, rehash=None, scope=found.scope, client=client
+                    )
+        # Only out here, when the attempt is counted.
+        if wait is not None:
+            raise wait
+        raise InvalidGrant("The second factor is not right" if found is not None else None)
+
+    async def _begin(
+        self,
+        session: AsyncSession,
+        user_id: UUID,
+        verified_hash: str,
+        *,
+        rehash: str | None,
+        scope: str | None,
+        client: Client,
+    ) -> TokenIssued:
+        """Begin a session for a user who has shown all that was asked for."""
+        # Fails if the user was deactivated, or the password changed, while it was being verified.
+        user = await users.record_login(session, user_id, verified_hash=verified_hash, rehash=rehash)
+        if user is None:
+            raise InvalidGrant
+        powers = await powers_of(session, user)
+        asked = requested_scopes(scope, powers.scopes)
+        row = await crud.add(
+            session,
+            user_id=user.id,
+            ttl=self._settings.session_ttl,
+            scopes=None if asked is None else sorted(asked),
+            user_agent=client.user_agent,
+            address=client.address,
+        )
+        actor = Actor(
+            name=user.handle, scopes=powers.scopes, door="http", user_id=user.id, request_id=client.request_id
+        )
+        detail = {"user": user.handle}
+        await audit.add(session, actor, action="session.login", target="session", target_id=row.id, detail=detail)
         return issue(row, powers.scopes if asked is None else asked, self._keys, self._settings)
 
     async def by_refresh_token(self, text: str, *, scope: str | None, client: Client) -> TokenIssued:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, Path, Query, Response
 from api.core.problems import responses
 from api.devices.dependencies import CurrentDeviceGrant
 from api.tokens.dependencies import BasicClient, CurrentActor, CurrentClient, CurrentGrants, CurrentKeys, CurrentTokens
-from api.tokens.grants import DEVICE_CODE, GRANT_TYPES, OAuthError, UnsupportedGrantType
+from api.tokens.refusals import DEVICE_CODE, GRANT_TYPES, MFA, OAuthError, UnsupportedGrantType
 from api.tokens.schemas import (
     LoginForm,
     TokenCreate,
@@ -29,7 +29,7 @@ REFUSED: Final[dict[int | str, dict[str, Any]]] = {400: {"model": TokenRefused, 
 @router.post(
     "/v1/auth/token",
     response_model_exclude_none=True,
-    responses=responses(413, 422, 503) | REFUSED | {401: REFUSED[400]},
+    responses=responses(413, 422, 429, 503) | REFUSED | {401: REFUSED[400]},
     openapi_extra={"security": []},
 )
 async def token_endpoint(
@@ -45,7 +45,13 @@ async def token_endpoint(
     if form.grant_type == "password":
         if form.username is None or form.password is None:
             raise OAuthError("The password grant needs username and password")
-        return await grants.by_password(form.username, form.password, scope=form.scope, client=client)
+        return await grants.by_password(form.username, form.password, otp=form.otp, scope=form.scope, client=client)
+    if form.grant_type == MFA:
+        if form.mfa_token is None or (form.otp is None) == (form.recovery_code is None):
+            raise OAuthError("This grant needs mfa_token, and either otp or recovery_code")
+        return await grants.by_second_factor(
+            form.mfa_token, otp=form.otp, recovery_code=form.recovery_code, client=client
+        )
     if form.grant_type == "refresh_token":
         if form.refresh_token is None:
             raise OAuthError("The refresh grant needs refresh_token")

@@ -24,6 +24,9 @@ class LoginForm(BaseModel):
     username: Annotated[FormField, Field(description="The e-mail address.", examples=["ada@example.com"])] = None
     password: Annotated[FormField, Field(json_schema_extra={"format": "password"}, examples=[""])] = None
     refresh_token: Annotated[FormField, Field(description="For the refresh grant.", examples=[""])] = None
+    otp: Annotated[FormField, Field(description="The second factor, at once or after `mfa_required`.")] = None
+    mfa_token: Annotated[FormField, Field(description="What `mfa_required` came with.", examples=[""])] = None
+    recovery_code: Annotated[FormField, Field(description="Instead of `otp`.", examples=[""])] = None
     device_code: Annotated[FormField, Field(description="For the device grant.", examples=[""])] = None
     client_id: Annotated[FormField, Field(description="A service account, instead of HTTP Basic.", examples=[""])] = (
         None

@@ -1,11 +1,15 @@
 """The page on which a person lets a device act for them, in a browser."""
 
 import json
+import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
+import pyotp
 import pytest
 
 from api.users.models import User
@@ -99,3 +103,28 @@ def test_the_page_runs_nothing_but_its_own(page: Page, server: Server) -> None:
     script = "const it = document.createElement('script'); it.text = 'window.broken = true'; document.body.append(it)"
     page.evaluate(script)
     assert page.evaluate("window.broken === undefined")
+
+
+async def test_a_second_factor_is_asked_for(
+    page: Page, server: Server, begun: dict[str, Any], apictl: Apictl, environment: dict[str, str], tmp_path: Path
+) -> None:
+    issued = (await apictl("create-token", "root@example.com", "-o", "json", environment=environment)).json()
+    headers = {"Authorization": f"Bearer {issued['access_token']}"}
+    async with httpx2.AsyncClient(base_url=server.url, headers=headers, trust_env=False) as client:
+        made = (await client.post("/v1/users/me/factors/totp", json={"current_password": PASSWORD})).json()
+        totp = pyotp.TOTP(made["secret"])
+        # The one before: the present one is still to be used.
+        proof = {"otp": totp.at(int(time.time()) - 30)}
+        assert (await client.post(f"/v1/users/me/factors/{made['id']}/confirm", json=proof)).is_success
+    log_in(page, PASSWORD)
+    page.wait_for("!document.querySelector('#second').hidden")
+    page.screenshot(tmp_path / "second.png")
+    page.fill("#otp", "not a code")
+    page.click("#second button")
+    page.wait_for("document.querySelector('#problem').innerText.startsWith('The second factor is not right')")
+    page.fill("#otp", totp.now())
+    page.click("#second button")
+    page.wait_for("!document.querySelector('#decide').hidden")
+    page.click("#allow")
+    page.wait_for("!document.querySelector('#done').hidden")
+    assert poll(server, begun)[0] == 200

@@ -65,6 +65,8 @@ AS_ADA: Final = {
     "list-api-keys": [SUPERUSER],
     "rotate-api-key": ["{key}"],
     "revoke-api-key": ["{key}"],
+    "list-factors": [SUPERUSER],
+    "reset-factors": [SUPERUSER, "--yes"],
     "list-keys": [],
     "rotate-keys": [],
     "retire-key": ["{signing-key}", "--yes"],

@@ -65,6 +65,13 @@ MATRIX: Final[dict[str, Line]] = {
     "promote_user": ADMIN,
     "demote_user": ADMIN,
     "delete_user": ADMIN,
+    "list_own_factors": SELF,
+    "enroll_totp": SELF._replace(own=201, other=201, body={"current_password": PASSWORD}, superuser=201),
+    "confirm_totp": Line(401, 404, 404, 404, body={"otp": "123456"}),
+    "remove_factor": Line(401, 404, 404, 404, body={"current_password": PASSWORD}),
+    "new_recovery_codes": Line(401, 404, 404, 404, body={"current_password": PASSWORD}),
+    "list_factors": Line(401, 200, 404, 200),
+    "reset_factors": ADMIN,
     "create_service_account": ADMIN._replace(superuser=201, body={"name": "deploy"}),
     "list_service_accounts": ADMIN,
     "create_api_key": Line(401, 201, 403, 201, body={"user": "{user}", "name": "x"}),
@@ -131,6 +138,7 @@ async def test_who_may(
             token_id=sessions[about],
             api_key_id=keys[about],
             key_id=pending,
+            factor_id=pending,
         )
         body, query = (
             {key: value.format(user=about) if isinstance(value, str) else value for key, value in values.items()}

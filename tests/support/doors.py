@@ -48,7 +48,7 @@ class CliDoor:
             line += [flag] if value is True else [part for one in listed(value) for part in (flag, str(one))]
         if secret is not None:
             line.append("--password-stdin")
-        if verb in {"delete-user", "retire-key", "revoke-tokens"}:
+        if verb in {"delete-user", "reset-factors", "retire-key", "revoke-tokens"}:
             line.append("--yes")
         ended = await self._apictl(*line, environment=self._environment, stdin=secret)
         if ended.code == 0:
@@ -114,6 +114,8 @@ HTTP_VERBS: Final[dict[str, tuple[str, str, str | None]]] = {
     "promote-user": ("POST", "/v1/users/{}/promote", None),
     "demote-user": ("POST", "/v1/users/{}/demote", None),
     "delete-user": ("DELETE", "/v1/users/{}", None),
+    "list-factors": ("GET", "/v1/users/{}/factors", None),
+    "reset-factors": ("DELETE", "/v1/users/{}/factors", None),
     "create-service-account": ("POST", "/v1/service-accounts", "name"),
     "list-service-accounts": ("GET", "/v1/service-accounts", None),
     "create-api-key": ("POST", "/v1/api-keys", "user"),

@@ -243,7 +243,7 @@ def test_no_mutation_is_accepted() -> None:
     random = Random(20261123)  # noqa: S311 - the same mutations every time
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.=+/ \x00\u00e9"
     parts = [base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)) for part in token.split(".")]
-    for _ in range(cases(10_000)):
+    for _ in range(cases(100_000)):
         if random.random() < 0.5:
             start, length = random.randrange(len(token)), random.randrange(4)
             added = "".join(random.choices(alphabet, k=random.randrange(4)))

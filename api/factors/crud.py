@@ -1,0 +1,131 @@
+"""Statements on the tables of second factors."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.factors.models import Challenge, RecoveryCode, SecondFactor
+
+CHALLENGE_LIFE: Final = timedelta(minutes=5)
+ATTEMPTS: Final = 5
+# Wrong passwords that cost nothing; from then on each doubles the wait, up to a quarter of an hour.
+FREE: Final = 5
+LONGEST: Final = 900
+
+
+async def add(session: AsyncSession, *, factor_id: UUID, user_id: UUID, name: str, sealed: bytes) -> SecondFactor:
+    """Insert a factor that is not confirmed yet, in place of others that never were."""
+    await session.execute(
+        delete(SecondFactor).where(SecondFactor.user_id == user_id, SecondFactor.confirmed_at.is_(None))
+    )
+    statement = (
+        insert(SecondFactor)
+        .values(id=factor_id, user_id=user_id, kind="totp", name=name, sealed=sealed)
+        .returning(SecondFactor)
+    )
+    return (await session.scalars(statement)).one()
+
+
+async def of_user(session: AsyncSession, user_id: UUID, *, lock: bool = False) -> Sequence[SecondFactor]:
+    """Return a user's factors, the oldest first; locked until the transaction ends if asked."""
+    statement = select(SecondFactor).where(SecondFactor.user_id == user_id).order_by(SecondFactor.id)
+    if lock:
+        statement = statement.with_for_update().execution_options(populate_existing=True)
+    return (await session.scalars(statement)).all()
+
+
+async def is_asked_for(session: AsyncSession, user_id: UUID) -> bool:
+    """Tell whether a password alone does not log this user in."""
+    statement = select(SecondFactor.id).where(SecondFactor.user_id == user_id, SecondFactor.confirmed_at.is_not(None))
+    return await session.scalar(statement.limit(1)) is not None
+
+
+async def take_step(session: AsyncSession, factor_id: UUID, *, step: int) -> bool:
+    """Note that the password of a time step was used; False if it, or a later one, was used before."""
+    statement = (
+        update(SecondFactor)
+        .where(SecondFactor.id == factor_id, or_(SecondFactor.last_step.is_(None), SecondFactor.last_step < step))
+        .values(
+            last_step=step,
+            failures=0,
+            last_used_at=func.now(),
+            confirmed_at=func.coalesce(SecondFactor.confirmed_at, func.now()),
+        )
+        .returning(SecondFactor.id)
+    )
+    return await session.scalar(statement) is not None
+
+
+async def note_failure(session: AsyncSession, user_id: UUID) -> None:
+    """Count a wrong password against every factor of the user."""
+    await session.execute(
+        update(SecondFactor)
+        .where(SecondFactor.user_id == user_id)
+        .values(failures=SecondFactor.failures + 1, failed_at=func.now())
+    )
+
+
+async def wait_for(session: AsyncSession, user_id: UUID) -> int:
+    """Return how many seconds the user has to wait before the next guess."""
+    delay = func.least(func.power(2, func.least(SecondFactor.failures - FREE, 20)), LONGEST)
+    left = func.extract("epoch", SecondFactor.failed_at - func.now()) + delay
+    statement = select(func.max(left)).where(SecondFactor.user_id == user_id, SecondFactor.failures >= FREE)
+    seconds = await session.scalar(statement)
+    return max(0, -(-int(seconds * 1000) // 1000)) if seconds is not None and seconds > 0 else 0
+
+
+async def remove(session: AsyncSession, user_id: UUID, *, factor_id: UUID | None = None) -> int:
+    """Remove one factor of a user, or all; return how many there were."""
+    statement = delete(SecondFactor).where(SecondFactor.user_id == user_id)
+    if factor_id is not None:
+        statement = statement.where(SecondFactor.id == factor_id)
+    return len((await session.scalars(statement.returning(SecondFactor.id))).all())
+
+
+async def replace_recovery_codes(session: AsyncSession, user_id: UUID, digests: Sequence[bytes]) -> None:
+    """Make these the user's recovery codes, and no others."""
+    await session.execute(delete(RecoveryCode).where(RecoveryCode.user_id == user_id))
+    if digests:
+        await session.execute(insert(RecoveryCode), [{"user_id": user_id, "digest": digest} for digest in digests])
+
+
+async def count_recovery_codes(session: AsyncSession, user_id: UUID) -> int:
+    """Return how many recovery codes are left."""
+    return await session.scalar(select(func.count()).where(RecoveryCode.user_id == user_id)) or 0
+
+
+async def take_recovery_code(session: AsyncSession, user_id: UUID, digest: bytes) -> bool:
+    """Use up a recovery code; False if it is none of the user's."""
+    statement = (
+        delete(RecoveryCode)
+        .where(RecoveryCode.user_id == user_id, RecoveryCode.digest == digest)
+        .returning(RecoveryCode.digest)
+    )
+    return await session.scalar(statement) is not None
+
+
+async def add_challenge(session: AsyncSession, *, digest: bytes, user_id: UUID, verified_hash: str, scope: str) -> None:
+    """Insert a login that waits for the second factor; those that waited too long are removed."""
+    await session.execute(delete(Challenge).where(Challenge.expires_at < func.now()))
+    values = {"digest": digest, "user_id": user_id, "verified_hash": verified_hash, "scope": scope}
+    await session.execute(insert(Challenge).values(expires_at=func.now() + CHALLENGE_LIFE, **values))
+
+
+async def try_challenge(session: AsyncSession, digest: bytes) -> Challenge | None:
+    """Count an attempt; None if there is no such login, or it had its attempts."""
+    statement = (
+        update(Challenge)
+        .where(Challenge.digest == digest, Challenge.expires_at > func.now(), Challenge.attempts < ATTEMPTS)
+        .values(attempts=Challenge.attempts + 1)
+        .returning(Challenge)
+    )
+    return (await session.scalars(statement)).one_or_none()
+
+
+async def remove_challenge(session: AsyncSession, digest: bytes) -> None:
+    """Remove a login that is done."""
+    await session.execute(delete(Challenge).where(Challenge.digest == digest))

@@ -1,0 +1,17 @@
+"""The service of second factors for a request."""
+
+from typing import Annotated
+
+from fastapi import Depends
+
+from api.core.dependencies import CurrentRuntime, CurrentSession
+from api.factors.service import FactorService
+from api.tokens.dependencies import CurrentActor
+
+
+def get_factor_service(session: CurrentSession, actor: CurrentActor, runtime: CurrentRuntime) -> FactorService:
+    """Return the service of second factors for this request."""
+    return FactorService(session, actor, runtime.passwords)
+
+
+CurrentFactors = Annotated[FactorService, Depends(get_factor_service)]

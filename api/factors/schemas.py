@@ -1,0 +1,75 @@
+"""What goes in and out about second factors."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from api.core.text import Name, Text
+from api.users.schemas import Body, Password
+
+Otp = Annotated[
+    Text, StringConstraints(max_length=20), Field(description="The six digits of now.", examples=["123456"])
+]
+
+
+class TotpEnroll(Body):
+    """An app that is to make one-time passwords."""
+
+    name: Annotated[Name, Field(description="What it is called in lists.", examples=["phone"])] = ""
+    current_password: Password
+
+
+class TotpEnrolled(BaseModel):
+    """What the app needs, shown this once; nothing is asked of it before it is confirmed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: UUID
+    secret: Annotated[str, Field(description="To be typed into the app (base 32).")]
+    uri: Annotated[str, Field(description="The same, for a QR code.")]
+
+
+class TotpConfirm(Body):
+    """The proof that the app works."""
+
+    otp: Otp
+
+
+class OwnPassword(Body):
+    """The proof that it is not only somebody with an open session."""
+
+    current_password: Password
+
+
+class RecoveryCodes(BaseModel):
+    """Codes to be kept on paper, each good once, shown this once; those before are good no more."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    recovery_codes: list[str]
+
+
+class FactorRead(BaseModel):
+    """A second factor, as both doors show it; never its secret."""
+
+    model_config = ConfigDict(from_attributes=True, extra="forbid")
+
+    id: UUID
+    kind: str
+    name: str
+    confirmed_at: datetime | None
+    created_at: datetime
+    last_used_at: datetime | None
+
+
+class Factors(BaseModel):
+    """Somebody's second factors, and how many recovery codes they have left."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    user_id: UUID
+    user: str
+    factors: list[FactorRead]
+    recovery_codes: Annotated[int, Field(description="How many are left.")]

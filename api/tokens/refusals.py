@@ -1,0 +1,83 @@
+"""How the OAuth endpoints refuse (RFC 6749, section 5.2; RFC 8628), and the grants that there are."""
+
+from typing import ClassVar, Final
+
+from api.core.errors import ApictlError, Kind
+
+DEVICE_CODE: Final = "urn:ietf:params:oauth:grant-type:device_code"
+MFA: Final = "urn:apictl:params:oauth:grant-type:mfa"
+GRANT_TYPES: Final = ("password", "refresh_token", "client_credentials", DEVICE_CODE, MFA)
+
+
+class OAuthError(ApictlError):
+    """A refusal by the token endpoint, with the members of RFC 6749, section 5.2, besides the problem's own."""
+
+    kind = Kind.USAGE
+    code = "invalid-request"
+    title = "The token request cannot be read"
+    media_type = "application/json"
+    error: ClassVar[str] = "invalid_request"
+
+    def members(self) -> dict[str, str]:
+        """Return `error` and `error_description`, which OAuth clients look for."""
+        return {"error": self.error, "error_description": self.detail}
+
+
+class InvalidGrant(OAuthError):
+    """The password, or the refresh token, is not good; one answer for every reason."""
+
+    kind = Kind.CREDENTIALS
+    code = "invalid-grant"
+    title = "The credentials are not right"
+    error = "invalid_grant"
+
+
+class InvalidClient(OAuthError):
+    """The client's id and secret are not right; one answer for every reason."""
+
+    kind = Kind.NOT_AUTHENTICATED
+    code = "invalid-client"
+    title = "The client could not be authenticated"
+    authenticate = 'Basic realm="apictl"'
+    error = "invalid_client"
+
+
+class UnauthorizedClient(OAuthError):
+    """The client may not use this grant."""
+
+    code = "unauthorized-client"
+    title = "This client may not use this grant"
+    error = "unauthorized_client"
+
+
+class InvalidScope(OAuthError):
+    """None of the scopes asked for can be granted."""
+
+    code = "invalid-scope"
+    title = "The scope asked for cannot be granted"
+    error = "invalid_scope"
+
+
+class MfaRequired(OAuthError):
+    """The password is right, and not enough."""
+
+    kind = Kind.CREDENTIALS
+    code = "mfa-required"
+    title = "A second factor is needed"
+    error = "mfa_required"
+
+    def __init__(self, challenge: str) -> None:
+        super().__init__(hint=f"send a form with grant_type={MFA}, mfa_token, and otp or recovery_code")
+        self.challenge = challenge
+
+    def members(self) -> dict[str, str]:
+        """Return what goes on with the login, besides what OAuth clients look for."""
+        return super().members() | {"mfa_token": self.challenge}
+
+
+class UnsupportedGrantType(OAuthError):
+    """The grant type is unknown here."""
+
+    code = "unsupported-grant-type"
+    title = "This grant type is not supported"
+    error = "unsupported_grant_type"

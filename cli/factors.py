@@ -1,0 +1,41 @@
+"""The terminal door to second factors."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.context import Call, command
+from cli.output import Item
+from cli.users import ref
+
+if TYPE_CHECKING:
+    from api.factors.service import FactorService
+
+User = Annotated[str, typer.Argument(help="The user's id or e-mail address.", show_default=False)]
+
+
+def service(call: Call) -> "FactorService":
+    """Return the service behind these commands."""
+    from api.factors.service import FactorService
+
+    return FactorService(call.session, call.actor, call.runtime.passwords)
+
+
+@command("read")
+async def list_factors(call: Call, user: User) -> Item:
+    """List a user's second factors.
+
+    Example: apictl list-factors ada@example.com -o json
+    """
+    return Item((await service(call).list_factors(ref(user))).model_dump(mode="json"))
+
+
+@command("destroy")
+async def reset_factors(call: Call, user: User) -> Item:
+    """Remove all of a user's second factors and recovery codes: their password alone logs them in again.
+
+    Example: apictl reset-factors ada@example.com
+    """
+    await call.confirm("removes every second factor of", expected=ref(user))
+    left, changed = await service(call).reset_factors(ref(user))
+    return Item(left.model_dump(mode="json"), call.changed(changed=changed))

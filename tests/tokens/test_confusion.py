@@ -1,0 +1,227 @@
+"""Every kind of token at every place where one is taken: only where it belongs does it open anything.
+
+Kinds and places are held to the code: a new prefix, JWT type, form field or route without its row here fails.
+"""
+
+import ast
+import base64
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import asyncpg
+import httpx2
+import jwt
+import pyotp
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fastapi import FastAPI
+
+from api.api_keys.secret import PREFIX as API_KEY
+from api.devices.codes import PREFIX as DEVICE_CODE
+from api.factors.codes import CHALLENGE
+from api.signing_keys.ring import fresh
+from api.tokens.keys import TYPE, Keys
+from api.tokens.refusals import GRANT_TYPES
+from api.tokens.schemas import LoginForm
+from api.tokens.secret import PREFIX as REFRESH_TOKEN
+from api.users.models import User
+from tests.conftest import PASSWORD, SUPERUSER, log_in, signed_in
+from tests.project.code import sources
+from tests.project.test_default_deny import PUBLIC, routes
+
+PREFIXES: Final = {
+    "refresh": REFRESH_TOKEN,
+    "api key": API_KEY,
+    "device code": DEVICE_CODE,
+    "challenge": CHALLENGE,
+}
+# As a bearer token these open what their owner may do; every other kind is a 401 everywhere.
+BEARERS: Final = {"access", "client access", "api key"}
+KINDS: Final = BEARERS | {
+    *PREFIXES,
+    "user code",
+    "otp",
+    "recovery code",
+    "password",
+    "foreign issuer",
+    "foreign key",
+    "retired key",
+    "expired",
+}
+# The fields of the token endpoint that take a credential, with the grant's other fields, and the kind that opens it.
+FIELDS: Final[dict[str, tuple[dict[str, str], str]]] = {
+    "password": ({"grant_type": "password", "username": "ada@example.com"}, "password"),
+    "refresh_token": ({"grant_type": "refresh_token"}, "refresh"),
+    "client_secret": ({"grant_type": "client_credentials", "client_id": "deploy"}, "api key"),
+    "device_code": ({"grant_type": "urn:ietf:params:oauth:grant-type:device_code"}, "device code"),
+    "mfa_token": ({"grant_type": "urn:apictl:params:oauth:grant-type:mfa", "otp": "{otp}"}, "challenge"),
+    "recovery_code": (
+        {"grant_type": "urn:apictl:params:oauth:grant-type:mfa", "mfa_token": "{challenge}"},
+        "recovery code",
+    ),
+    "otp": ({"grant_type": "urn:apictl:params:oauth:grant-type:mfa", "mfa_token": "{challenge}"}, "otp"),
+}
+NO_CREDENTIALS: Final = {"grant_type", "username", "client_id", "scope"}
+
+
+def test_every_kind_is_known() -> None:
+    texts = {
+        node.value
+        for _, tree in sources("api")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < 30
+    }
+    assert {text for text in texts if text.startswith("apictl_") and text.endswith("_")} == set(PREFIXES.values())
+    assert {text for text in texts if text.endswith("+jwt")} == {TYPE}
+
+
+def test_every_field_is_known() -> None:
+    assert set(LoginForm.model_fields) == NO_CREDENTIALS | set(FIELDS)
+    assert {form["grant_type"] for form, _ in FIELDS.values()} == set(GRANT_TYPES)
+
+
+@dataclass
+class World:
+    """One good token of each kind; those that are good once are made anew for each use."""
+
+    app: FastAPI
+    client: httpx2.AsyncClient
+    admin: httpx2.AsyncClient
+    database: asyncpg.Connection
+    superuser: User
+    secret: str
+    recovery_codes: list[str]
+    api_key: str
+    retired: str
+
+    async def tokens(self) -> dict[str, str]:
+        """Return one of each."""
+        await self.database.execute("UPDATE second_factors SET last_step = 0, failures = 0")
+        device = (await self.client.post("/v1/auth/device")).json()
+        approved = await self.admin.post(f"/v1/devices/{device['user_code']}/approve")
+        assert approved.status_code == 200, approved.text
+        waiting = (await self.client.post("/v1/auth/device")).json()
+        refused = await self.token(grant_type="password", username=SUPERUSER, password=PASSWORD)
+        session, keys = (await self.admin.post("/v1/tokens", json={"user": SUPERUSER})).json(), self.app.state.keys
+        claims = jwt.decode(session["access_token"], options={"verify_signature": False})
+        about = {"user_id": self.superuser.id, "session_id": claims["sid"]}
+        made = await self.token(grant_type="client_credentials", client_id="deploy", client_secret=self.api_key)
+        return {
+            "access": session["access_token"],
+            "client access": made.json()["access_token"],
+            "api key": self.api_key,
+            "refresh": session["refresh_token"],
+            "device code": device["device_code"],
+            "challenge": refused.json()["mfa_token"],
+            "user code": waiting["user_code"],
+            "otp": pyotp.TOTP(self.secret).now(),
+            "recovery code": self.recovery_codes[0],
+            "password": PASSWORD,
+            "foreign issuer": self._elsewhere("https://evil.example", keys).sign(**about, ttl=900),
+            "foreign key": self._foreign_key(claims, keys),
+            "retired key": self.retired,
+            "expired": keys.sign(**about, ttl=-61),
+        }
+
+    async def token(self, **form: str) -> httpx2.Response:
+        """Ask the token endpoint."""
+        return await self.client.post("/v1/auth/token", data=form)
+
+    def _elsewhere(self, issuer: str, keys: Keys) -> Keys:
+        other = Keys(b"f" * 64, issuer=issuer)
+        other.fill(keys.ring.values(), now=datetime.now(UTC), at=float("inf"))
+        return other
+
+    def _foreign_key(self, claims: dict[str, Any], keys: Keys) -> str:
+        header = {"typ": TYPE, "kid": keys.require_signing().kid}
+        return jwt.encode(claims, Ed25519PrivateKey.generate(), "EdDSA", headers=header)
+
+
+@pytest.fixture
+async def world(
+    app: FastAPI,
+    client: httpx2.AsyncClient,
+    admin: httpx2.AsyncClient,
+    superuser: User,
+    database: asyncpg.Connection,
+    password_hash: str,
+) -> World:
+    """All that a token can be of: a superuser with a second factor, a service account, a retired key."""
+    await admin.post("/v1/users", json={"email": "ada@example.com"})
+    await database.execute("UPDATE users SET password_hash = $1 WHERE email = 'ada@example.com'", password_hash)
+    await admin.post("/v1/roles", json={"name": "deployer", "scopes": ["users:read"]})
+    await admin.post("/v1/service-accounts", json={"name": "deploy", "roles": ["deployer"]})
+    key = (await admin.post("/v1/api-keys", json={"user": "deploy", "name": "x", "scopes": ["users:read"]})).json()
+    retired = (await log_in(client, SUPERUSER))["access_token"]
+    made = (await admin.post("/v1/users/me/factors/totp", json={"current_password": PASSWORD})).json()
+    proof = {"otp": pyotp.TOTP(made["secret"]).now()}
+    codes = (await admin.post(f"/v1/users/me/factors/{made['id']}/confirm", json=proof)).json()["recovery_codes"]
+    await admin.post("/v1/signing-keys", json={"wait": 0})
+    await fresh(app.state.keys, app.state.runtime, since=time.monotonic())
+    admin.headers["Authorization"] = f"Bearer {(await signed_in(app, superuser.id))[0]}"
+    old = jwt.get_unverified_header(retired)["kid"]
+    assert (await admin.delete(f"/v1/signing-keys/{old}", params={"force": True})).status_code == 200
+    await fresh(app.state.keys, app.state.runtime, since=time.monotonic())
+    found = World(app, client, admin, database, superuser, made["secret"], codes, key["key"], retired)
+    assert set(await found.tokens()) == KINDS
+    return found
+
+
+async def test_as_a_bearer_token(world: World) -> None:
+    tokens = await world.tokens()
+    paths = [(method, path) for method, path in routes(world.app) if path not in PUBLIC and method != "HEAD"]
+    assert len(paths) > 40
+    for kind in KINDS - BEARERS:
+        for method, path in paths:
+            filled = "/".join("x" if part.startswith("{") else part for part in path.split("/"))
+            for headers in ({"Authorization": f"Bearer {tokens[kind]}"}, {"Authorization": tokens[kind]}):
+                answer = await world.client.request(method, filled, headers=headers)
+                assert answer.status_code == 401, f"{kind} at {method} {path}"
+    for kind in BEARERS:
+        answer = await world.client.get("/v1/users/me", headers={"Authorization": f"Bearer {tokens[kind]}"})
+        assert answer.status_code == 200, kind
+
+
+@pytest.mark.parametrize("field", FIELDS)
+async def test_at_the_token_endpoint(world: World, field: str) -> None:
+    form, right = FIELDS[field]
+    for kind in sorted(KINDS, key=lambda kind: kind == right):
+        tokens = await world.tokens()
+        filled = {name: value.format(**tokens) for name, value in form.items()} | {field: tokens[kind]}
+        answer = await world.token(**filled)
+        # A one-time password is no recovery code, whichever field it stands in.
+        assert (answer.status_code == 200) == (kind == right), f"{kind} as {field}: {answer.text}"
+        assert answer.status_code in {200, 400, 401}
+
+
+async def test_as_a_client_s_secret(world: World) -> None:
+    tokens = await world.tokens()
+    for kind in KINDS - {"api key"}:
+        encoded = base64.b64encode(f"deploy:{tokens[kind]}".encode()).decode()
+        for path, form in (("/v1/auth/token", {"grant_type": "client_credentials"}), ("/v1/auth/introspect", {})):
+            answer = await world.client.post(path, data=form, headers={"Authorization": f"Basic {encoded}"})
+            assert answer.status_code == 401, f"{kind} at {path}"
+
+
+async def test_looked_at_and_ended(world: World) -> None:
+    tokens = await world.tokens()
+    looked_at = BEARERS | {"refresh"}
+    for kind in KINDS:
+        answer = await world.admin.post("/v1/auth/introspect", data={"token": tokens[kind]})
+        assert answer.json()["active"] is (kind in looked_at), kind
+    # What is no token of those ends nothing.
+    for kind in KINDS - looked_at - {"expired"}:
+        assert (await world.client.post("/v1/auth/revoke", data={"token": tokens[kind]})).status_code == 200
+    for kind in BEARERS:
+        answer = await world.client.get("/v1/users/me", headers={"Authorization": f"Bearer {tokens[kind]}"})
+        assert answer.status_code == 200, kind
+
+
+async def test_as_a_device_s_code(world: World) -> None:
+    tokens = await world.tokens()
+    for kind in KINDS - {"user code"}:
+        answer = await world.admin.get(f"/v1/devices/{tokens[kind]}")
+        assert answer.status_code in {404, 422}, kind
+    assert (await world.admin.get(f"/v1/devices/{tokens['user code']}")).status_code == 200
