@@ -236,11 +236,13 @@ async def http_door(app: FastAPI, client: httpx2.AsyncClient, superuser: User) -
 
 
 @pytest.fixture(scope="session")
-def apictl() -> Iterator[Apictl]:
+def apictl(server_url: str, template_with_superuser: str) -> Iterator[Apictl]:
     """The command, ready to run."""
+    # A database of its own: nobody may be connected to a template while it is copied.
+    warmed_up_on = asyncio.run(postgres.copy(server_url, template_with_superuser))
     with TemporaryDirectory(prefix="apictl-tests-") as folder:
         address = f"{folder}/socket"
-        command = [sys.executable, "-m", "tests.support.warm", address]
+        command = [sys.executable, "-m", "tests.support.warm", address, warmed_up_on]
         with subprocess.Popen(
             command,
             cwd=ROOT,
@@ -254,6 +256,7 @@ def apictl() -> Iterator[Apictl]:
                 time.sleep(0.02)
             yield Apictl(address)
             process.terminate()
+    asyncio.run(postgres.drop(server_url, warmed_up_on))
 
 
 @pytest.fixture

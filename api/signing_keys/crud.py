@@ -71,6 +71,9 @@ async def retire(session: AsyncSession, key_id: UUID) -> SigningKeyRow | None:
 
 
 async def now(session: AsyncSession) -> datetime:
-    """Return the database's time: keys begin and end by it."""
-    moment: datetime = (await session.execute(select(func.now()))).scalar_one()
+    """Return the database's time, by which keys begin and end.
+
+    Not the time when the transaction began: a key that it waited for would not have begun.
+    """
+    moment: datetime = (await session.execute(select(func.clock_timestamp()))).scalar_one()
     return moment

@@ -43,7 +43,8 @@ def server(shared: Path) -> Iterator[str]:
         yield given
         return
     with EmbeddedPostgres(shared / "server", options=OPTIONS).acquire(create=True) as lease:
-        asyncio.run(log_in_faster(lease.url))
+        with locked(shared / "role.lock"):
+            asyncio.run(log_in_faster(lease.url))
         yield lease.url
 
 
@@ -119,11 +120,22 @@ async def add_superuser(url: str, user_id: UUID, email: str, password_hash: str)
 @asynccontextmanager
 async def database(url: str, *, copy_of: str | None) -> AsyncIterator[str]:
     """Hold a database of one's own: a copy of the template, or an empty one."""
+    made = await copy(url, copy_of)
+    try:
+        yield made
+    finally:
+        await drop(url, made)
+
+
+async def drop(url: str, made: str) -> None:
+    """Remove a database that `copy` made."""
+    async with connected(url) as connection:
+        await connection.execute(f'DROP DATABASE "{urlsplit(made).path[1:]}" WITH (FORCE)')
+
+
+async def copy(url: str, template: str | None) -> str:
+    """Return the URL of a new database: a copy of the template, or an empty one."""
     name = f"apictl_test_{uuid4().hex}"
     async with connected(url) as connection:
-        await connection.execute(f'CREATE DATABASE "{name}"' + (f' TEMPLATE "{copy_of}"' if copy_of else ""))
-    try:
-        yield named(url, name)
-    finally:
-        async with connected(url) as connection:
-            await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        await connection.execute(f'CREATE DATABASE "{name}"' + (f' TEMPLATE "{template}"' if template else ""))
+    return named(url, name)

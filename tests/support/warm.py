@@ -1,8 +1,8 @@
 """A process with everything imported, which forks a child for each command line: real processes, without the wait.
 
-Started as `python -m tests.support.warm SOCKET`. It listens on a Unix socket; a client sends a JSON line (arguments,
-environment, folder, whether stdin is a terminal of its own) with three file descriptors, and gets the child's pid and,
-later, its exit code.
+Started as `python -m tests.support.warm SOCKET DATABASE_URL`. It listens on a Unix socket; a client sends a JSON line
+(arguments, environment, folder, whether stdin is a terminal of its own) with three file descriptors, and gets the
+child's pid and, later, its exit code.
 """
 
 import array
@@ -12,6 +12,8 @@ import os
 import signal
 import socket
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from typing import Any
 from api import main as _application  # noqa: F401
 from api.migrations import service as _migrations  # noqa: F401
 from cli.commands import COMMANDS, load
-from cli.main import run
+from cli.main import main, run
 from tests.support.processes import own_terminal
 
 
@@ -87,9 +89,25 @@ def become(request: dict[str, Any], descriptors: list[int]) -> None:
         os._exit(ended.code if isinstance(ended.code, int) else 1)
 
 
+def warm_up(url: str) -> None:
+    """Run some commands here: what they compile, cache and specialise, every child then has from its start."""
+    os.environ.update(APICTL_DATABASE_URL=url, APICTL_SECRET_KEY="0123456789abcdef" * 4)
+    for line in (
+        ["create-user", "ada@example.com", "--no-password", "--dry-run", "-o", "json"],
+        ["create-token", "root@example.com", "--dry-run", "-o", "json"],
+        ["list-users", "-o", "json"],
+        ["list-tokens"],
+        ["show-user", "nobody@example.com", "-o", "json"],
+    ):
+        for _ in range(3):
+            with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+                main(line)
+
+
 if __name__ == "__main__":
     for command in COMMANDS:
         load(command)
+    warm_up(sys.argv[2])
     # What is here already is nobody's garbage: children need not copy it to look at it.
     gc.freeze()
     serve(sys.argv[1])
