@@ -19,7 +19,7 @@ dev: .venv/app.stamp ## The same, but it starts again whenever you change the co
 
 test: .venv/dev.stamp ## Run every test on a PostgreSQL of its own, and measure the coverage
 	@rm -rf .coverage && mkdir .coverage
-	@MEASURE_INTO="$(CURDIR)/.coverage" $(PY) -m pytest -n logical $(ARGS)
+	@MEASURE_INTO="$(CURDIR)/.coverage" $(PY) -m pytest -n logical --dist worksteal $(ARGS)
 	$(if $(ARGS),@echo "coverage: not judged (ARGS may leave something out)",@$(PY) -m tools.coverage_gate .coverage)
 
 check: lint test ## Everything that CI demands

@@ -68,13 +68,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         BadSettings: The secret key is missing or weak, or another setting cannot work.
     """
     settings = settings or Settings.load()
-    keys = Keys.load(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with Runtime.open(settings) as runtime:
+        async with Runtime.open(app.state.settings) as runtime:
             app.state.runtime = runtime
-            app.state.keys = keys
             yield
 
     app = FastAPI(
@@ -88,6 +86,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
+    app.state.settings = settings
+    app.state.keys = Keys.load(settings)
     app.add_middleware(middleware.BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(middleware.RequestId)
     problems.install(app)

@@ -27,6 +27,7 @@ from api.main import create_app
 from api.postgres.cluster import dying_with_parent
 from api.signing_keys.ring import fresh
 from api.tokens import crud as tokens
+from api.tokens.keys import Keys
 from api.users.models import User
 from tests.support import postgres
 from tests.support.doors import CliDoor, Door, HttpDoor
@@ -52,6 +53,11 @@ def pytest_configure(config: pytest.Config) -> None:
         folder.chmod(0o755)
         os.environ["APICTL_TESTS"] = str(folder)
         os.environ["APICTL_STATE_DIR"] = str(folder / "state")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest: at the end, one process would go on alone, and the others have nothing to do."""
+    items.sort(key=lambda item: not item.nodeid.startswith(("tests/test_readme", "tests/api/test_contract")))
 
 
 def memory() -> str | None:
@@ -156,12 +162,20 @@ async def runtime(settings: Settings) -> AsyncIterator[Runtime]:
         yield opened
 
 
+@pytest.fixture(scope="session")
+def application() -> FastAPI:
+    """The application, not started. FastAPI works out what a route needs when it is first asked; that takes time."""
+    return create_app(Settings(_env_file=None, secret_key=SecretStr(secrets.token_hex(32))))
+
+
 @pytest.fixture
-async def app(settings: Settings) -> AsyncIterator[FastAPI]:
-    """The application, started."""
-    application = create_app(settings)
+async def app(application: FastAPI, settings: Settings) -> AsyncIterator[FastAPI]:
+    """The application, started for this test, with its settings and keys."""
+    application.state.settings = settings
+    application.state.keys = Keys.load(settings)
     async with LifespanManager(application):
         yield application
+    assert application.dependency_overrides == {}
 
 
 @pytest.fixture

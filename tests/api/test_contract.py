@@ -170,7 +170,7 @@ def about_somebody(case: Case, world: World) -> st.SearchStrategy[Case]:
 @pytest.fixture
 def by_superuser(address: str, world: World, request: pytest.FixtureRequest) -> Iterator[Any]:
     """The document, with requests that now and then are about somebody who exists."""
-    schema = described(address, request, examples=cases(80))
+    schema = described(address, request, examples=cases(60))
 
     def flatmap_case(context: Any, case: Case) -> st.SearchStrategy[Case]:
         return about_somebody(case, world) if case.meta and case.meta.generation.mode.is_positive else st.just(case)

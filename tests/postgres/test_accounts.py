@@ -14,6 +14,7 @@ import pytest
 from api.postgres.account import credentials
 from tests.postgres.conftest import ACCOUNT
 from tests.postgres.machine import IS_ROOT, PORT_NAME, PROJECT, Holder, account, embedded, layout, processes, sql
+from tests.support.cases import THOROUGH
 
 root = pytest.mark.skipif(not IS_ROOT, reason="only root can act as another account")
 
@@ -72,6 +73,7 @@ NATIVE = (
 
 
 @root
+@pytest.mark.skipif(not THOROUGH, reason="a suite in the suite: CI's second run has it")
 def test_this_suite_as_an_unprivileged_account() -> None:
     done = as_other(
         [
