@@ -22,11 +22,16 @@ from tests.support.server import serving
 
 Case: TypeAlias = schemathesis.Case[Any]
 
+# A device need not say anything, and what it says that is unknown is ignored (RFC 6749, section 3.2).
+FORGIVING: Final = [
+    {"include-path": "/v1/auth/device", "checks": {"negative_data_rejection": {"enabled": False}}},
+]
 CONFIG: Final = {
     "seed": 1,
     # Every way to break every field, one by one, takes most of the time: that is for CI.
     "phases": {"coverage": {"enabled": THOROUGH}},
     "request-timeout": 60,
+    "operations": FORGIVING,
     "checks": {
         # No schema says what a good password is, or which cursor was given out: what is valid may yet be refused.
         "positive_data_acceptance": {"enabled": False},
@@ -170,7 +175,7 @@ def about_somebody(case: Case, world: World) -> st.SearchStrategy[Case]:
 @pytest.fixture
 def by_superuser(address: str, world: World, request: pytest.FixtureRequest) -> Iterator[Any]:
     """The document, with requests that now and then are about somebody who exists."""
-    schema = described(address, request, examples=cases(60))
+    schema = described(address, request, examples=max(6, cases(40)))
 
     def flatmap_case(context: Any, case: Case) -> st.SearchStrategy[Case]:
         return about_somebody(case, world) if case.meta and case.meta.generation.mode.is_positive else st.just(case)
@@ -193,7 +198,7 @@ def by_superuser(address: str, world: World, request: pytest.FixtureRequest) -> 
 @pytest.fixture
 def by_nobody(address: str, request: pytest.FixtureRequest) -> Any:
     """The document, for those without a good token."""
-    return described(address, request, examples=cases(20))
+    return described(address, request, examples=max(2, cases(10)))
 
 
 @schemathesis.pytest.from_fixture("by_superuser").parametrize()
@@ -216,5 +221,5 @@ def test_nobody(case: Case) -> None:
     response = case.call_and_validate()
     if case.operation.definition.raw.get("security"):
         # Who asks for an introspection may stand in the form, which has to be read for that.
-        unread = {422} if case.operation.label == "POST /v1/auth/introspect" else set()
+        unread = {413, 422} if case.operation.label == "POST /v1/auth/introspect" else set()
         assert response.status_code in {400, 401, 405} | unread
