@@ -190,6 +190,9 @@ async def ask(
     said = said if isinstance(said, dict) else {}
     if answer.is_success and said.keys() >= set(wanted):
         return said
+    # It knows every failure that a server can answer with; a process that only asks has not imported them.
+    from api import main as _failures  # noqa: F401
+
     known = None if answer.is_success else ApictlError.registry.get(str(said.get("code")))
     if known is None:
         raise ServerAnswer(cause=f"it answered {answer.status_code}", hint="check its URL; is that an apictl server?")

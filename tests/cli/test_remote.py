@@ -12,7 +12,7 @@ import pytest
 
 from api.users.models import User
 from tests.conftest import SUPERUSER
-from tests.support.processes import Apictl, Finished, bare_environment
+from tests.support.processes import Apictl, Finished, bare_environment, run
 from tests.support.server import serving
 
 
@@ -120,6 +120,9 @@ async def test_the_session_was_ended_there(
     await apictl("revoke-tokens", SUPERUSER, "--yes", environment=environment)
     ended = await apictl("whoami", environment=elsewhere)
     assert (ended.code, f"apictl login {server}" in ended.err) == (4, True)
+    # A process from nothing, which has imported no more than it needs, understands the refusal too.
+    ended = await run("whoami", environment=elsewhere)
+    assert (ended.code, f"apictl login {server}" in ended.err) == (4, True), ended.err
     # Nothing is left to end there; here there is.
     assert (await apictl("logout", environment=elsewhere)).code == 0
 
