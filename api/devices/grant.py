@@ -2,23 +2,18 @@
 
 from typing import Final
 
-from api.audit import crud as audit
-from api.core.actor import Actor
 from api.core.errors import Kind
 from api.core.runtime import Runtime
 from api.devices import crud
 from api.devices.codes import FORM, digest, new_device_code, new_user_code, shown
 from api.devices.crud import Polled
 from api.devices.schemas import LIFETIME, DeviceIssued
-from api.tokens import crud as sessions
 from api.tokens.authentication import Client
-from api.tokens.grants import requested_scopes
+from api.tokens.grants import begin_session
 from api.tokens.keys import Keys
 from api.tokens.refusals import InvalidGrant, OAuthError
 from api.tokens.schemas import TokenIssued
-from api.tokens.service import issue
 from api.users import crud as users
-from api.users.records import powers_of
 
 ATTEMPTS: Final = 5
 
@@ -117,30 +112,17 @@ class DeviceGrant:
             device = polled.device if polled is not None and ready(polled) else None
             user = None if device is None or device.user_id is None else await users.by_id(session, device.user_id)
             if device is not None and user is not None and user.is_active:
-                powers = await powers_of(session, user)
-                asked = requested_scopes(device.scope, powers.scopes)
                 await crud.remove(session, device.id)
-                row = await sessions.add(
+                return await begin_session(
                     session,
-                    user_id=user.id,
-                    ttl=self._settings.session_ttl,
-                    scopes=None if asked is None else sorted(asked),
+                    user,
+                    scope=device.scope,
+                    client=client,
+                    keys=self._keys,
+                    settings=self._settings,
                     label="device",
-                    user_agent=client.user_agent,
-                    address=client.address,
+                    device=str(device.id),
                 )
-                actor = Actor(
-                    name=user.handle,
-                    scopes=powers.scopes,
-                    door="http",
-                    user_id=user.id,
-                    request_id=client.request_id,
-                )
-                detail = {"user": user.handle, "device": str(device.id)}
-                await audit.add(
-                    session, actor, action="session.login", target="session", target_id=row.id, detail=detail
-                )
-                return issue(row, powers.scopes if asked is None else asked, self._keys, self._settings)
         # Only out here, when it is noted that the device asked.
         raise refusal(polled)
 

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.api_keys.secret import PREFIX
 from api.audit import crud as audit
+from api.config import Settings
 from api.core.actor import ALL_SCOPES, Actor, Scope
 from api.core.runtime import Runtime
 from api.factors import crud as factors
@@ -25,6 +26,7 @@ from api.tokens.schemas import TokenIssued
 from api.tokens.secret import RefreshToken
 from api.tokens.service import issue
 from api.users import crud as users
+from api.users.models import User
 from api.users.records import powers_of
 from api.users.schemas import canonical_email
 
@@ -117,22 +119,7 @@ class Grants:
         user = await users.record_login(session, user_id, verified_hash=verified_hash, rehash=rehash)
         if user is None:
             raise InvalidGrant
-        powers = await powers_of(session, user)
-        asked = requested_scopes(scope, powers.scopes)
-        row = await crud.add(
-            session,
-            user_id=user.id,
-            ttl=self._settings.session_ttl,
-            scopes=None if asked is None else sorted(asked),
-            user_agent=client.user_agent,
-            address=client.address,
-        )
-        actor = Actor(
-            name=user.handle, scopes=powers.scopes, door="http", user_id=user.id, request_id=client.request_id
-        )
-        detail = {"user": user.handle}
-        await audit.add(session, actor, action="session.login", target="session", target_id=row.id, detail=detail)
-        return issue(row, powers.scopes if asked is None else asked, self._keys, self._settings)
+        return await begin_session(session, user, scope=scope, client=client, keys=self._keys, settings=self._settings)
 
     async def by_refresh_token(self, text: str, *, scope: str | None, client: Client) -> TokenIssued:
         """Rotate a refresh token.
@@ -234,6 +221,39 @@ class Grants:
         if client_id not in {bearer.handle, str(bearer.actor.user_id)}:
             raise InvalidClient
         return bearer
+
+
+async def begin_session(
+    session: AsyncSession,
+    user: User,
+    *,
+    scope: str | None,
+    client: Client,
+    keys: Keys,
+    settings: Settings,
+    label: str = "",
+    **detail: str,
+) -> TokenIssued:
+    """Begin a session of somebody who has shown all that was asked for; `detail` goes into its audit entry.
+
+    Raises:
+        InvalidScope: The user holds none of the scopes.
+    """
+    powers = await powers_of(session, user)
+    asked = requested_scopes(scope, powers.scopes)
+    row = await crud.add(
+        session,
+        user_id=user.id,
+        ttl=settings.session_ttl,
+        scopes=None if asked is None else sorted(asked),
+        label=label,
+        user_agent=client.user_agent,
+        address=client.address,
+    )
+    actor = Actor(name=user.handle, scopes=powers.scopes, door="http", user_id=user.id, request_id=client.request_id)
+    entry = {"user": user.handle, **detail}
+    await audit.add(session, actor, action="session.login", target="session", target_id=row.id, detail=entry)
+    return issue(row, powers.scopes if asked is None else asked, keys, settings)
 
 
 def email_or_nobody(username: str) -> str:
