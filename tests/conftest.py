@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -18,9 +19,11 @@ import httpx2
 import pytest
 from asgi_lifespan import LifespanManager
 from fastapi import FastAPI
+from passlib.context import CryptContext
 from pydantic import SecretStr
 
 from api.config import Settings
+from api.core import passwords
 from api.core.passwords import Passwords
 from api.core.runtime import Runtime
 from api.main import create_app
@@ -37,6 +40,11 @@ ROOT = Path(__file__).parent.parent
 SUPERUSER = "root@example.com"
 SUPERUSER_ID = UUID("01900000-0000-7000-8000-000000000001")
 PASSWORD = "correct horse battery staple"
+CHEAP = CryptContext(
+    schemes=passwords.ACCEPTED_SCHEMES,
+    deprecated="auto",
+    **passwords.ARGON2 | {"argon2__time_cost": 1, "argon2__memory_cost": 8},
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -51,6 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         folder = Path(mkdtemp(prefix="apictl-tests-", dir=memory()))
         folder.chmod(0o755)
+        (folder / postgres.SECRET_KEY).write_text(secrets.token_hex(32), encoding="ascii")
         os.environ["APICTL_TESTS"] = str(folder)
         os.environ["APICTL_STATE_DIR"] = str(folder / "state")
 
@@ -136,12 +145,16 @@ async def database(database_url: str) -> AsyncIterator[asyncpg.Connection]:
         yield connection
 
 
+@pytest.fixture(scope="session")
+def secret_key(shared: Path) -> SecretStr:
+    """The secret key of this run, with which the template's signing key is sealed."""
+    return SecretStr((shared / postgres.SECRET_KEY).read_text(encoding="ascii"))
+
+
 @pytest.fixture
-def settings(database_url: str, tmp_path: Path) -> Settings:
-    """Settings for this test's database, with a secret key of its own."""
-    return Settings(
-        database_url=SecretStr(database_url), secret_key=SecretStr(secrets.token_hex(32)), home=tmp_path / ".apictl"
-    )
+def settings(database_url: str, secret_key: SecretStr, tmp_path: Path) -> Settings:
+    """Settings for this test's database."""
+    return Settings(database_url=SecretStr(database_url), secret_key=secret_key, home=tmp_path / ".apictl")
 
 
 @pytest.fixture
@@ -186,18 +199,24 @@ async def client(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
         yield opened
 
 
+@pytest.fixture(autouse=True)
+def cheap_passwords(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hash for a thousandth of the price in this process, unless the test asks for `dear_passwords`."""
+    if "dear_passwords" not in request.fixturenames:
+        monkeypatch.setattr(Passwords, "_context", CHEAP)
+        monkeypatch.setattr(passwords, "DUMMY_HASH", re.sub("m=.*?,t=.*?,", "m=8,t=1,", passwords.DUMMY_HASH))
+
+
+@pytest.fixture
+def dear_passwords() -> None:
+    """Hash at the price that is paid in production."""
+
+
 @pytest.fixture(scope="session")
 def password_hash() -> str:
-    """The hash of PASSWORD, made once: it costs as much as everything else that a test's world is made of."""
-
-    async def hashed() -> str:
-        passwords = Passwords(min_length=8)
-        try:
-            return await passwords.hash(PASSWORD)
-        finally:
-            passwords.close()
-
-    return asyncio.run(hashed())
+    """The hash of PASSWORD, made once."""
+    hashed: str = CHEAP.hash(PASSWORD)
+    return hashed
 
 
 @pytest.fixture

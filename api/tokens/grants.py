@@ -5,6 +5,7 @@ must stay ended although the request is refused.
 """
 
 import time
+from contextlib import suppress
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -31,6 +32,10 @@ from api.users.records import powers_of
 from api.users.schemas import canonical_email
 
 
+class PasswordChanged(Exception):
+    """The hash that was verified is not the user's any more, or the user is not active."""
+
+
 class Grants:
     """Turns credentials into tokens."""
 
@@ -54,6 +59,15 @@ class Grants:
             TooManyGuesses: The second factor came with it, and the user has to wait.
             Busy: Too many passwords are being checked.
         """
+        # Twice: another login may just have brought the hash up to date.
+        for _ in range(2):
+            with suppress(PasswordChanged):
+                return await self._by_password(username, password, otp=otp, scope=scope, client=client)
+        raise InvalidGrant
+
+    async def _by_password(
+        self, username: str, password: str, *, otp: str | None, scope: str | None, client: Client
+    ) -> TokenIssued:
         async with self._transaction(readonly=True) as session:
             user = await users.by_email(session, email_or_nobody(username))
         stored = user.password_hash if user is not None else None
@@ -96,9 +110,12 @@ class Grants:
                     right, wait = False, error
                 if right:
                     await factors.remove_challenge(session, found.digest)
-                    return await self._begin(
-                        session, found.user_id, found.verified_hash, rehash=None, scope=found.scope, client=client
-                    )
+                    try:
+                        return await self._begin(
+                            session, found.user_id, found.verified_hash, rehash=None, scope=found.scope, client=client
+                        )
+                    except PasswordChanged:
+                        raise InvalidGrant from None
         # Only out here, when the attempt is counted.
         if wait is not None:
             raise wait
@@ -114,11 +131,15 @@ class Grants:
         scope: str | None,
         client: Client,
     ) -> TokenIssued:
-        """Begin a session for a user who has shown all that was asked for."""
+        """Begin a session for a user who has shown all that was asked for.
+
+        Raises:
+            PasswordChanged: Not the one who was asked, any more.
+        """
         # Fails if the user was deactivated, or the password changed, while it was being verified.
         user = await users.record_login(session, user_id, verified_hash=verified_hash, rehash=rehash)
         if user is None:
-            raise InvalidGrant
+            raise PasswordChanged
         return await begin_session(session, user, scope=scope, client=client, keys=self._keys, settings=self._settings)
 
     async def by_refresh_token(self, text: str, *, scope: str | None, client: Client) -> TokenIssued:

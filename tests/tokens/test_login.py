@@ -79,6 +79,7 @@ async def test_unknown_wrong_and_inactive_answer_alike(
     assert names.count(names[0]) == 4
 
 
+@pytest.mark.usefixtures("dear_passwords")
 async def test_unknown_and_known_addresses_cost_the_same(
     client: httpx2.AsyncClient, superuser: User, database: asyncpg.Connection
 ) -> None:
@@ -96,7 +97,8 @@ async def test_unknown_and_known_addresses_cost_the_same(
         unknown = [lasted for username, lasted in taken if username != SUPERUSER]
         return sum(one > other for one in known for other in unknown) / (len(known) * len(unknown))
 
-    await seconds(SUPERUSER)
+    # Brings the hash up to the price.
+    await log_in(client, SUPERUSER)
     # 0.5 is a coin; a leak of 1 ms would be 0.69, every time. The standard error is 0.06, and on a busy machine more.
     areas: list[float] = []
     while not areas or (not 0.4 < areas[-1] < 0.6 and len(areas) < 4):
@@ -155,6 +157,7 @@ async def test_an_expired_session_ends_its_access_token_too(
     assert (await admin.get("/v1/users")).status_code == 401
 
 
+@pytest.mark.usefixtures("dear_passwords")
 async def test_a_bcrypt_hash_is_verified_and_replaced(
     client: httpx2.AsyncClient, superuser: User, database: asyncpg.Connection
 ) -> None:
@@ -197,6 +200,18 @@ async def test_no_password_is_cut(length: int) -> None:
     passwords.close()
 
 
+async def test_logins_at_once_may_all_find_the_hash_out_of_date(
+    client: httpx2.AsyncClient, superuser: User, database: asyncpg.Connection
+) -> None:
+    """One of them replaces it, and the others begin again with the new one."""
+    await database.execute(
+        "UPDATE users SET password_hash = $1", bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+    )
+    tokens = await asyncio.gather(*(log_in(client, SUPERUSER) for _ in range(5)))
+    assert len({one["refresh_token"] for one in tokens}) == 5
+
+
+@pytest.mark.usefixtures("dear_passwords")
 async def test_twenty_logins_at_once_leave_the_loop_free(
     client: httpx2.AsyncClient, superuser: User, settings: Settings
 ) -> None:
@@ -244,6 +259,7 @@ async def test_no_password_makes_the_strength_check_think_for_long() -> None:
     passwords.close()
 
 
+@pytest.mark.usefixtures("dear_passwords")
 async def test_more_than_the_queue_holds_is_told_to_come_back(client: httpx2.AsyncClient, superuser: User) -> None:
     answers = await asyncio.gather(
         *(ask(client, grant_type="password", username=SUPERUSER, password="wrong") for _ in range(120))

@@ -30,7 +30,9 @@ ENDINGS: Final = {
 
 @pytest.fixture
 async def servers(apictl: Apictl, environment: dict[str, str], superuser: User) -> AsyncIterator[Servers]:
-    async with two_servers(apictl, environment) as clients:
+    # What is asked here is not how long a machine may stand still.
+    patient = environment | {"APICTL_POOL_TIMEOUT": "30", "APICTL_STATEMENT_TIMEOUT": "30"}
+    async with two_servers(apictl, patient) as clients:
         yield clients
 
 
@@ -49,7 +51,7 @@ async def test_a_thousand_uses_at_once_are_one_rotation(
     """Row 7: half of them at each of two processes."""
     token = (await issued(apictl, environment, SUPERUSER))["refresh_token"]
     answers = await asyncio.gather(*(refresh(servers[number % 2], token) for number in range(cases(1000))))
-    assert {answer.status_code for answer in answers} == {200}
+    assert [answer.text for answer in answers if answer.status_code != 200] == []
     assert len({answer.json()["refresh_token"] for answer in answers}) == 1
     assert await database.fetchval("SELECT rotation FROM sessions") == 1
 
