@@ -1,8 +1,5 @@
 """The HTTP door for devices that want to act for somebody, and for whoever decides about it."""
 
-import base64
-import hashlib
-import re
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -10,6 +7,7 @@ from fastapi import APIRouter, Form, Response
 from fastapi import Path as InPath
 from fastapi.responses import HTMLResponse
 
+from api.core.pages import Page
 from api.core.problems import responses
 from api.devices.dependencies import CurrentDeviceGrant, CurrentDevices
 from api.devices.schemas import DeviceForm, DeviceIssued, DeviceRead, UserCode
@@ -17,33 +15,13 @@ from api.tokens.dependencies import CurrentClient
 
 router = APIRouter(tags=["devices"])
 Code = Annotated[UserCode, InPath()]
-PAGE: Final = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
-
-
-def policy(page: str) -> str:
-    """Return a content security policy under which the page's own script and style run, and nothing else."""
-    hashes = {
-        tag: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        for tag, text in re.findall(r"<(script|style)>(.*?)</\1>", page, re.DOTALL)
-    }
-    return (
-        f"default-src 'none'; script-src 'sha256-{hashes['script']}'; style-src 'sha256-{hashes['style']}'; "
-        "connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
-    )
-
-
-HEADERS: Final = {
-    "Content-Security-Policy": policy(PAGE),
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-}
+PAGE: Final = Page(Path(__file__).parent / "page.html")
 
 
 @router.get("/device", include_in_schema=False)
 async def device_page() -> HTMLResponse:
     """Show the page on which a person lets a device act for them."""
-    return HTMLResponse(PAGE, headers=HEADERS)
+    return PAGE.response()
 
 
 @router.post("/v1/auth/device", responses=responses(400, 413, 422, 503), openapi_extra={"security": []})

@@ -1,13 +1,15 @@
-"""Whether a one-time password, or a recovery code, is right: the one place that decides it."""
+"""Whether a one-time password, a recovery code or a passkey is right: the one place that decides it."""
 
+import asyncio
 import time
+from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.core.errors import ApictlError, Kind
 from api.core.sealing import unseal
-from api.factors import crud
+from api.factors import crud, passkeys
 from api.factors.codes import as_written, digest, step_of
 from api.factors.models import SecondFactor
 from api.tokens.keys import Keys
@@ -28,31 +30,85 @@ def purpose(factor_id: UUID) -> str:
 
 def secret_of(factor: SecondFactor, keys: Keys) -> str | None:
     """Return the secret that an app shares with us; None if it was sealed with another secret key."""
-    found = unseal(factor.sealed, keys.sealing, purpose=purpose(factor.id))
+    found = None if factor.sealed is None else unseal(factor.sealed, keys.sealing, purpose=purpose(factor.id))
     return None if found is None else found.decode()
 
 
-async def is_right(
-    session: AsyncSession, user_id: UUID, keys: Keys, *, otp: str | None, recovery_code: str | None
-) -> bool:
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What somebody shows besides a right password: one of these."""
+
+    otp: str | None = None
+    recovery_code: str | None = None
+    credential: str | None = None
+
+
+async def is_right(session: AsyncSession, user_id: UUID, keys: Keys, proof: Proof, *, about: bytes) -> bool:
     """Tell whether this is a second factor of the user now, and use it up; a wrong one is counted.
 
     The caller commits, whatever comes of it.
+
+    Args:
+        session: A transaction.
+        user_id: Who has to have it.
+        keys: What apps' secrets are sealed with, and challenges are made with.
+        proof: What they show.
+        about: What a passkey's challenge has to be for.
 
     Raises:
         TooManyGuesses: The user has to wait first.
     """
     # Locked: of many guesses at once, one is looked at.
     factors = await crud.of_user(session, user_id, lock=True)
+    # Nobody guesses a signature, so whoever guesses passwords keeps no passkey waiting.
+    if proof.credential is not None:
+        factor = await passkey_of(session, proof.credential, keys, about=about, owner=user_id)
+        return factor is not None
     wait = await crud.wait_for(session, user_id)
     if wait:
         raise TooManyGuesses(retry_after=wait, hint=f"wait {wait} seconds")
-    if recovery_code is not None and await crud.take_recovery_code(session, user_id, digest(as_written(recovery_code))):
-        return True
+    if proof.recovery_code is not None:
+        code = digest(as_written(proof.recovery_code))
+        if await crud.take_recovery_code(session, user_id, code):
+            return True
     for factor in factors:
-        secret = secret_of(factor, keys) if factor.confirmed_at is not None and otp is not None else None
-        step = None if secret is None or otp is None else step_of(secret, otp, now=time.time())
+        secret = secret_of(factor, keys) if factor.confirmed_at is not None else None
+        step = None if secret is None or proof.otp is None else step_of(secret, proof.otp, now=time.time())
         if step is not None and await crud.take_step(session, factor.id, step=step):
             return True
     await crud.note_failure(session, user_id)
     return False
+
+
+async def passkey_of(
+    session: AsyncSession, credential: str, keys: Keys, *, about: bytes, owner: UUID | None = None
+) -> SecondFactor | None:
+    """Return the passkey that has just signed a challenge of ours, and use the challenge up; None if none has.
+
+    Args:
+        session: A transaction.
+        credential: What a browser's `credential.toJSON()` gave, as text.
+        keys: What challenges are made with.
+        about: What the challenge has to be for.
+        owner: Whose it has to be. Without one it stands for the password too, so its authenticator must have asked for
+            a PIN or a finger.
+    """
+    assertion = await asyncio.to_thread(passkeys.Assertion.read, credential)
+    if assertion is None:
+        return None
+    step = passkeys.made_at(assertion.challenge, keys.challenges, about, now=time.time())
+    factor = await crud.by_credential(session, assertion.credential_id)
+    if step is None or factor is None or factor.public_key is None or owner not in {None, factor.user_id}:
+        return None
+    sign_count = await asyncio.to_thread(
+        passkeys.verified,
+        passkeys.Site.of(keys.issuer),
+        assertion,
+        user_id=factor.user_id,
+        public_key=factor.public_key,
+        sign_count=factor.sign_count,
+        alone=owner is None,
+    )
+    if sign_count is None or not await crud.take_step(session, factor.id, step=step, sign_count=sign_count):
+        return None
+    return factor

@@ -46,7 +46,7 @@ def new_recovery_code() -> str:
     return "-".join("".join(secrets.choice(LETTERS) for _ in range(5)) for _ in range(4))
 
 
-def new_challenge() -> str:
+def new_mfa_token() -> str:
     """Return a token that stands for a right password: 256 random bits."""
     return CHALLENGE + secrets.token_urlsafe(32)
 

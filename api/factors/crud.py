@@ -9,6 +9,7 @@ from sqlalchemy import delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.factors.models import Challenge, RecoveryCode, SecondFactor
+from api.factors.passkeys import NewPasskey
 
 CHALLENGE_LIFE: Final = timedelta(minutes=5)
 ATTEMPTS: Final = 5
@@ -17,14 +18,16 @@ FREE: Final = 5
 LONGEST: Final = 900
 
 
-async def add(session: AsyncSession, *, factor_id: UUID, user_id: UUID, name: str, sealed: bytes) -> SecondFactor:
+async def add(
+    session: AsyncSession, *, factor_id: UUID, user_id: UUID, kind: str, name: str, sealed: bytes | None = None
+) -> SecondFactor:
     """Insert a factor that is not confirmed yet, in place of others that never were."""
     await session.execute(
         delete(SecondFactor).where(SecondFactor.user_id == user_id, SecondFactor.confirmed_at.is_(None))
     )
     statement = (
         insert(SecondFactor)
-        .values(id=factor_id, user_id=user_id, kind="totp", name=name, sealed=sealed)
+        .values(id=factor_id, user_id=user_id, kind=kind, name=name, sealed=sealed)
         .returning(SecondFactor)
     )
     return (await session.scalars(statement)).one()
@@ -38,19 +41,41 @@ async def of_user(session: AsyncSession, user_id: UUID, *, lock: bool = False) -
     return (await session.scalars(statement)).all()
 
 
+async def by_credential(session: AsyncSession, credential_id: bytes) -> SecondFactor | None:
+    """Return a passkey by the name that it has for itself."""
+    statement = select(SecondFactor).where(SecondFactor.credential_id == credential_id)
+    return (await session.scalars(statement)).one_or_none()
+
+
+async def confirm_passkey(session: AsyncSession, factor_id: UUID, new: NewPasskey, *, step: int) -> None:
+    """Keep what an authenticator has made for a factor that waits for it."""
+    await session.execute(
+        update(SecondFactor)
+        .where(SecondFactor.id == factor_id)
+        .values(
+            credential_id=new.credential_id,
+            public_key=new.public_key,
+            sign_count=new.sign_count,
+            last_step=step,
+            confirmed_at=func.now(),
+        )
+    )
+
+
 async def is_asked_for(session: AsyncSession, user_id: UUID) -> bool:
     """Tell whether a password alone does not log this user in."""
     statement = select(SecondFactor.id).where(SecondFactor.user_id == user_id, SecondFactor.confirmed_at.is_not(None))
     return await session.scalar(statement.limit(1)) is not None
 
 
-async def take_step(session: AsyncSession, factor_id: UUID, *, step: int) -> bool:
-    """Note that the password of a time step was used; False if it, or a later one, was used before."""
+async def take_step(session: AsyncSession, factor_id: UUID, *, step: int, sign_count: int = 0) -> bool:
+    """Note that the password of a time step, or a challenge, was used; False if it, or a later one, was used before."""
     statement = (
         update(SecondFactor)
         .where(SecondFactor.id == factor_id, or_(SecondFactor.last_step.is_(None), SecondFactor.last_step < step))
         .values(
             last_step=step,
+            sign_count=sign_count,
             failures=0,
             last_used_at=func.now(),
             confirmed_at=func.coalesce(SecondFactor.confirmed_at, func.now()),
@@ -124,6 +149,22 @@ async def try_challenge(session: AsyncSession, digest: bytes) -> Challenge | Non
         .returning(Challenge)
     )
     return (await session.scalars(statement)).one_or_none()
+
+
+async def passkeys_for(session: AsyncSession, digest: bytes) -> list[bytes]:
+    """Return the passkeys of whoever's login waits; none if there is no such login, or it had its attempts."""
+    statement = (
+        select(SecondFactor.credential_id)
+        .join(Challenge, Challenge.user_id == SecondFactor.user_id)
+        .where(
+            Challenge.digest == digest,
+            Challenge.expires_at > func.now(),
+            Challenge.attempts < ATTEMPTS,
+            SecondFactor.credential_id.is_not(None),
+        )
+        .order_by(SecondFactor.id)
+    )
+    return [found for found in await session.scalars(statement) if found is not None]
 
 
 async def remove_challenge(session: AsyncSession, digest: bytes) -> None:

@@ -1,63 +1,93 @@
 """The HTTP door to second factors."""
 
-from typing import Annotated
+from pathlib import Path as FilePath
+from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Response
+from fastapi.responses import HTMLResponse
 
+from api.core.pages import Page
 from api.core.problems import responses
 from api.factors.dependencies import CurrentFactors
-from api.factors.schemas import Factors, OwnPassword, RecoveryCodes, TotpConfirm, TotpEnroll, TotpEnrolled
+from api.factors.schemas import (
+    FactorConfirm,
+    FactorEnroll,
+    Factors,
+    OwnPassword,
+    PasskeyEnrolled,
+    RecoveryCodes,
+    TotpEnrolled,
+)
 from api.tokens.dependencies import CurrentKeys
 from api.users.schemas import UserRef
 
-router = APIRouter(prefix="/v1/users", tags=["second factors"])
+router = APIRouter(tags=["second factors"])
+
+PAGE: Final = Page(FilePath(__file__).parent / "page.html")
 FactorId = Annotated[UUID, Path(description="The second factor's id.")]
 OWN = responses(400, 401, 403, 404, 413, 422, 503)
 
 
-@router.get("/me/factors", responses=responses(401, 404, 503))
+@router.get("/account", include_in_schema=False)
+async def account_page() -> HTMLResponse:
+    """Show the page on which people enrol and remove their own passkeys and apps."""
+    return PAGE.response()
+
+
+@router.get("/v1/users/me/factors", responses=responses(401, 404, 503))
 async def list_own_factors(factors: CurrentFactors) -> Factors:
     """List the second factors of the user who asks."""
     return await factors.list_factors(None)
 
 
-@router.post("/me/factors/totp", status_code=201, responses=OWN)
-async def enroll_totp(new: TotpEnroll, factors: CurrentFactors, keys: CurrentKeys, response: Response) -> TotpEnrolled:
+@router.post("/v1/users/me/factors/totp", status_code=201, responses=OWN)
+async def enroll_totp(
+    new: FactorEnroll, factors: CurrentFactors, keys: CurrentKeys, response: Response
+) -> TotpEnrolled:
     """Make the secret of an app that makes one-time passwords (RFC 6238); shown this once, and to be confirmed."""
     response.headers["Cache-Control"] = "no-store"
     return await factors.enroll_totp(new.name, new.current_password, keys)
 
 
-@router.post("/me/factors/{factor_id}/confirm", responses=OWN)
-async def confirm_totp(
-    factor_id: FactorId, proof: TotpConfirm, factors: CurrentFactors, keys: CurrentKeys, response: Response
-) -> RecoveryCodes:
-    """Have the app asked at every login from now on; the recovery codes are shown this once."""
+@router.post("/v1/users/me/factors/passkey", status_code=201, responses=OWN)
+async def enroll_passkey(
+    new: FactorEnroll, factors: CurrentFactors, keys: CurrentKeys, response: Response
+) -> PasskeyEnrolled:
+    """Begin to make a passkey: the options for `navigator.credentials.create()`; its answer is to be confirmed."""
     response.headers["Cache-Control"] = "no-store"
-    return await factors.confirm_totp(factor_id, proof.otp, keys)
+    return await factors.enroll_passkey(new.name, new.current_password, keys)
 
 
-@router.post("/me/factors/{factor_id}/remove", responses=OWN)
+@router.post("/v1/users/me/factors/{factor_id}/confirm", responses=OWN)
+async def confirm_factor(
+    factor_id: FactorId, proof: FactorConfirm, factors: CurrentFactors, keys: CurrentKeys, response: Response
+) -> RecoveryCodes:
+    """Have the factor asked for at every login from now on; the recovery codes are shown this once."""
+    response.headers["Cache-Control"] = "no-store"
+    return await factors.confirm_factor(factor_id, proof, keys)
+
+
+@router.post("/v1/users/me/factors/{factor_id}/remove", responses=OWN)
 async def remove_factor(factor_id: FactorId, proof: OwnPassword, factors: CurrentFactors) -> Factors:
     """Remove one of one's own second factors."""
     return await factors.remove_factor(factor_id, proof.current_password)
 
 
-@router.post("/me/recovery-codes", responses=OWN)
+@router.post("/v1/users/me/recovery-codes", responses=OWN)
 async def new_recovery_codes(proof: OwnPassword, factors: CurrentFactors, response: Response) -> RecoveryCodes:
     """Make new recovery codes, shown this once; those before are good no more."""
     response.headers["Cache-Control"] = "no-store"
     return await factors.new_recovery_codes(proof.current_password)
 
 
-@router.get("/{user}/factors", responses=responses(401, 404, 422, 503))
+@router.get("/v1/users/{user}/factors", responses=responses(401, 404, 422, 503))
 async def list_factors(user: Annotated[UserRef, Path()], factors: CurrentFactors) -> Factors:
     """List a user's second factors."""
     return await factors.list_factors(user)
 
 
-@router.delete("/{user}/factors", responses=responses(401, 403, 404, 422, 503))
+@router.delete("/v1/users/{user}/factors", responses=responses(401, 403, 404, 422, 503))
 async def reset_factors(user: Annotated[UserRef, Path()], factors: CurrentFactors) -> Factors:
     """Remove all of a user's second factors and recovery codes: their password alone logs them in again."""
     left, _ = await factors.reset_factors(user)

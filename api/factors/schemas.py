@@ -1,10 +1,10 @@
 """What goes in and out about second factors."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from api.core.text import Name, Text
 from api.users.schemas import Body, Password
@@ -14,8 +14,8 @@ Otp = Annotated[
 ]
 
 
-class TotpEnroll(Body):
-    """An app that is to make one-time passwords."""
+class FactorEnroll(Body):
+    """An app that is to make one-time passwords, or a passkey."""
 
     name: Annotated[Name, Field(description="What it is called in lists.", examples=["phone"])] = ""
     current_password: Password
@@ -31,10 +31,36 @@ class TotpEnrolled(BaseModel):
     uri: Annotated[str, Field(description="The same, for a QR code.")]
 
 
-class TotpConfirm(Body):
-    """The proof that the app works."""
+class PasskeyEnrolled(BaseModel):
+    """What a browser makes a passkey with; nothing is asked of it before it is confirmed."""
 
-    otp: Otp
+    model_config = ConfigDict(extra="forbid")
+
+    id: UUID
+    options: Annotated[dict[str, Any], Field(description="`PublicKeyCredentialCreationOptionsJSON` (WebAuthn).")]
+
+
+class PasskeyOptions(BaseModel):
+    """What a browser asks a passkey with."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    options: Annotated[dict[str, Any], Field(description="`PublicKeyCredentialRequestOptionsJSON` (WebAuthn).")]
+
+
+class FactorConfirm(Body):
+    """The proof that a factor works: one of these."""
+
+    otp: Annotated[Otp | None, Field(description="What the app shows now.")] = None
+    credential: Annotated[
+        dict[str, Any] | None, Field(description="What `credential.toJSON()` gives in a browser, for a passkey.")
+    ] = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.otp is None) == (self.credential is None):
+            raise ValueError("send either otp or credential")
+        return self
 
 
 class OwnPassword(Body):

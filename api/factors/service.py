@@ -1,6 +1,8 @@
 """The rules about second factors. What they are asked for: `tokens.grants`."""
 
+import asyncio
 import time
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -13,7 +15,8 @@ from api.core.sealing import seal
 from api.factors import crud
 from api.factors.check import purpose, secret_of
 from api.factors.codes import RECOVERY_CODES, digest, new_recovery_code, new_totp_secret, otpauth, step_of
-from api.factors.schemas import FactorRead, Factors, RecoveryCodes, TotpEnrolled
+from api.factors.passkeys import NewPasskey, Site, about_factor, creation_options, new_challenge, registered
+from api.factors.schemas import FactorConfirm, FactorRead, Factors, PasskeyEnrolled, RecoveryCodes, TotpEnrolled
 from api.tokens.keys import Keys
 from api.users.models import User
 from api.users.records import UserRecords
@@ -34,6 +37,22 @@ class WrongOtp(ApictlError):
     kind = Kind.INVALID
     code = "wrong-otp"
     title = "The one-time password is not right"
+
+
+class WrongPasskey(ApictlError):
+    """A browser's answer that made no passkey for here, or not now."""
+
+    kind = Kind.INVALID
+    code = "wrong-passkey"
+    title = "This is no passkey that was made here just now"
+
+
+class PasskeyExists(ApictlError):
+    """The passkey is enrolled already."""
+
+    kind = Kind.CONFLICT
+    code = "passkey-exists"
+    title = "This passkey is enrolled already"
 
 
 class FactorService:
@@ -57,17 +76,44 @@ class FactorService:
             self._session,
             factor_id=factor_id,
             user_id=user.id,
+            kind="totp",
             name=name,
             sealed=seal(secret.encode(), keys.sealing, purpose=purpose(factor_id)),
         )
         return TotpEnrolled(id=factor_id, secret=secret, uri=otpauth(secret, account=user.handle, issuer=keys.issuer))
 
-    async def confirm_totp(self, factor_id: UUID, otp: str, keys: Keys) -> RecoveryCodes:
-        """Have an app asked at every login from now on. Returns new recovery codes; those before are good no more.
+    async def enroll_passkey(self, name: str, current_password: str, keys: Keys) -> PasskeyEnrolled:
+        """Begin to make a passkey; its owner's browser goes on, and they confirm what it made.
+
+        Raises:
+            WrongPassword: The current password does not match.
+            BadSettings: Browsers offer no passkeys at this deployment's URL.
+        """
+        user = await self._owner(current_password)
+        site = Site.of(keys.issuer)
+        factor_id = uuid7()
+        existing = [factor.credential_id for factor in await crud.of_user(self._session, user.id)]
+        await crud.add(self._session, factor_id=factor_id, user_id=user.id, kind="passkey", name=name)
+        options = await asyncio.to_thread(
+            creation_options,
+            site,
+            new_challenge(keys.challenges, about_factor(factor_id), now=time.time()),
+            user_id=user.id,
+            handle=user.handle,
+            existing=[one for one in existing if one is not None],
+        )
+        return PasskeyEnrolled(id=factor_id, options=options)
+
+    async def confirm_factor(self, factor_id: UUID, proof: FactorConfirm, keys: Keys) -> RecoveryCodes:
+        """Have a factor asked for at every login from now on.
+
+        Returns new recovery codes; those before are good no more.
 
         Raises:
             FactorNotFound: There is none of the actor's that waits to be confirmed.
             WrongOtp: The app does not show the right password.
+            WrongPasskey: The passkey was not made here and now.
+            PasskeyExists: It is somebody's already.
         """
         user_id = self._actor.require_own_session()
         user = await self._users.lock(str(user_id))
@@ -78,12 +124,28 @@ class FactorService:
         ]
         if not waiting:
             raise FactorNotFound(f"No second factor {factor_id} waits to be confirmed")
-        secret = secret_of(waiting[0], keys)
-        step = None if secret is None else step_of(secret, otp, now=time.time())
-        if step is None or not await crud.take_step(self._session, factor_id, step=step):
-            raise WrongOtp(hint="type what the app shows now; is its clock right?")
-        await self._users.audit("user.add_factor", user, kind="totp", factor=str(factor_id))
+        if waiting[0].kind == "passkey":
+            await self._keep_passkey(factor_id, proof.credential, keys)
+        else:
+            secret = secret_of(waiting[0], keys)
+            step = None if secret is None or proof.otp is None else step_of(secret, proof.otp, now=time.time())
+            if step is None or not await crud.take_step(self._session, factor_id, step=step):
+                raise WrongOtp(hint="type what the app shows now; is its clock right?")
+        await self._users.audit("user.add_factor", user, kind=waiting[0].kind, factor=str(factor_id))
         return await self._new_codes(user)
+
+    async def _keep_passkey(self, factor_id: UUID, credential: dict[str, Any] | None, keys: Keys) -> None:
+        site, now = Site.of(keys.issuer), time.time()
+        made: NewPasskey | str = "there is no credential in the request"
+        if credential is not None:
+            made = await asyncio.to_thread(
+                registered, site, credential, keys.challenges, about_factor(factor_id), now=now
+            )
+        if isinstance(made, str):
+            raise WrongPasskey(cause=made, hint=f"begin again, at {site.origin} (that is APICTL_ISSUER)")
+        if await crud.by_credential(self._session, made.credential_id) is not None:
+            raise PasskeyExists
+        await crud.confirm_passkey(self._session, factor_id, made, step=int(now * 1_000_000))
 
     async def new_recovery_codes(self, current_password: str) -> RecoveryCodes:
         """Make new recovery codes; those before are good no more.

@@ -4,6 +4,7 @@ Each opens its own transactions, unlike a service: no connection may wait for a 
 must stay ended although the request is refused.
 """
 
+import asyncio
 import time
 from contextlib import suppress
 from uuid import UUID
@@ -16,8 +17,10 @@ from api.config import Settings
 from api.core.actor import ALL_SCOPES, Actor, Scope
 from api.core.runtime import Runtime
 from api.factors import crud as factors
-from api.factors.check import TooManyGuesses, is_right
-from api.factors.codes import CHALLENGE_FORM, digest, new_challenge
+from api.factors.check import Proof, TooManyGuesses, is_right, passkey_of
+from api.factors.codes import CHALLENGE_FORM, digest, new_mfa_token
+from api.factors.passkeys import LOGIN, Site, about_login, new_challenge, request_options
+from api.factors.schemas import PasskeyOptions
 from api.tokens import crud
 from api.tokens.authentication import Authentication, Bearer, Client
 from api.tokens.crud import Family
@@ -80,17 +83,15 @@ class Grants:
             asked_for = await factors.is_asked_for(session, user.id)
             if not asked_for:
                 return await self._begin(session, user.id, stored, rehash=verified.rehash, scope=scope, client=client)
-            challenge = new_challenge()
+            challenge = new_mfa_token()
             await factors.add_challenge(
                 session, digest=digest(challenge), user_id=user.id, verified_hash=stored, scope=scope or ""
             )
         if otp is None:
             raise MfaRequired(challenge)
-        return await self.by_second_factor(challenge, otp=otp, recovery_code=None, client=client)
+        return await self.by_second_factor(challenge, Proof(otp=otp), client=client)
 
-    async def by_second_factor(
-        self, challenge: str, *, otp: str | None, recovery_code: str | None, client: Client
-    ) -> TokenIssued:
+    async def by_second_factor(self, challenge: str, proof: Proof, *, client: Client) -> TokenIssued:
         """Go on with a login whose password was right.
 
         Raises:
@@ -105,7 +106,7 @@ class Grants:
             found = await factors.try_challenge(session, digest(challenge))
             if found is not None:
                 try:
-                    right = await is_right(session, found.user_id, self._keys, otp=otp, recovery_code=recovery_code)
+                    right = await is_right(session, found.user_id, self._keys, proof, about=about_login(challenge))
                 except TooManyGuesses as error:
                     right, wait = False, error
                 if right:
@@ -120,6 +121,42 @@ class Grants:
         if wait is not None:
             raise wait
         raise InvalidGrant("The second factor is not right" if found is not None else None)
+
+    async def passkey_options(self, mfa_token: str | None) -> PasskeyOptions:
+        """Make what a browser asks a passkey with: alone, or after a right password.
+
+        Raises:
+            InvalidGrant: There is no such login that waits for a second factor, or its user has no passkey.
+            BadSettings: Browsers offer no passkeys at this deployment's URL.
+        """
+        allowed: list[bytes] = []
+        if mfa_token is not None:
+            async with self._transaction(readonly=True) as session:
+                allowed = await factors.passkeys_for(session, digest(mfa_token))
+            if not allowed:
+                raise InvalidGrant("No login with a passkey waits for this mfa_token")
+        about = LOGIN if mfa_token is None else about_login(mfa_token)
+        challenge = new_challenge(self._keys.challenges, about, now=time.time())
+        options = await asyncio.to_thread(request_options, Site.of(self._keys.issuer), challenge, allowed=allowed)
+        return PasskeyOptions(options=options)
+
+    async def by_passkey(self, credential: str, *, scope: str | None, client: Client) -> TokenIssued:
+        """Log in whoever a passkey belongs to; its authenticator has asked them for a PIN or a finger.
+
+        Raises:
+            InvalidGrant: No passkey of an active user has signed a challenge of ours just now, and for the first time.
+            InvalidScope: The user holds none of the scopes.
+            BadSettings: Browsers offer no passkeys at this deployment's URL.
+        """
+        self._keys.require_signing()
+        async with self._transaction() as session:
+            factor = await passkey_of(session, credential, self._keys, about=LOGIN)
+            user = None if factor is None else await users.record_login(session, factor.user_id, verified_hash=None)
+            if user is None:
+                raise InvalidGrant
+            return await begin_session(
+                session, user, scope=scope, client=client, keys=self._keys, settings=self._settings, by="passkey"
+            )
 
     async def _begin(
         self,

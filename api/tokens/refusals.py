@@ -6,7 +6,8 @@ from api.core.errors import ApictlError, Kind
 
 DEVICE_CODE: Final = "urn:ietf:params:oauth:grant-type:device_code"
 MFA: Final = "urn:apictl:params:oauth:grant-type:mfa"
-GRANT_TYPES: Final = ("password", "refresh_token", "client_credentials", DEVICE_CODE, MFA)
+PASSKEY: Final = "urn:apictl:params:oauth:grant-type:passkey"
+GRANT_TYPES: Final = ("password", "refresh_token", "client_credentials", DEVICE_CODE, MFA, PASSKEY)
 
 
 class OAuthError(ApictlError):
@@ -67,7 +68,7 @@ class MfaRequired(OAuthError):
     error = "mfa_required"
 
     def __init__(self, challenge: str) -> None:
-        super().__init__(hint=f"send a form with grant_type={MFA}, mfa_token, and otp or recovery_code")
+        super().__init__(hint=f"send a form with grant_type={MFA}, mfa_token, and otp, recovery_code or credential")
         self.challenge = challenge
 
     def members(self) -> dict[str, str]:

@@ -27,6 +27,10 @@ class LoginForm(BaseModel):
     otp: Annotated[FormField, Field(description="The second factor, at once or after `mfa_required`.")] = None
     mfa_token: Annotated[FormField, Field(description="What `mfa_required` came with.", examples=[""])] = None
     recovery_code: Annotated[FormField, Field(description="Instead of `otp`.", examples=[""])] = None
+    credential: Annotated[
+        FormField,
+        Field(description="A passkey's answer, the JSON of `credential.toJSON()`: alone or after `mfa_required`."),
+    ] = None
     device_code: Annotated[FormField, Field(description="For the device grant.", examples=[""])] = None
     client_id: Annotated[FormField, Field(description="A service account, instead of HTTP Basic.", examples=[""])] = (
         None
@@ -37,6 +41,14 @@ class LoginForm(BaseModel):
     ] = None
     scope: Annotated[
         FormField, Field(description="Scopes separated by spaces; left out: everything.", examples=[""])
+    ] = None
+
+
+class PasskeyForm(BaseModel):
+    """The form that begins a login with a passkey."""
+
+    mfa_token: Annotated[
+        FormField, Field(description="What `mfa_required` came with; left out: the passkey logs in alone.")
     ] = None
 
 

@@ -84,14 +84,17 @@ async def change(session: AsyncSession, user_id: UUID, **values: Any) -> User | 
     return await session.scalar(statement)
 
 
-async def record_login(session: AsyncSession, user_id: UUID, *, verified_hash: str, rehash: str | None) -> User | None:
-    """Note a login, if the user is active and the password is still the one that was verified."""
+async def record_login(
+    session: AsyncSession, user_id: UUID, *, verified_hash: str | None, rehash: str | None = None
+) -> User | None:
+    """Note a login, if the user is active and the password is still the one that was verified, where one was."""
     values: dict[str, Any] = {"last_login_at": func.now()}
     if rehash is not None:
         values["password_hash"] = rehash
+    unchanged = () if verified_hash is None else (User.password_hash == verified_hash,)
     statement = (
         update(User)
-        .where(User.id == user_id, User.is_active, User.password_hash == verified_hash)
+        .where(User.id == user_id, User.is_active, *unchanged)
         .values(**values)
         .returning(User)
         .execution_options(populate_existing=True)

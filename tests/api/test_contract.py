@@ -25,6 +25,7 @@ Case: TypeAlias = schemathesis.Case[Any]
 # A device need not say anything, and what it says that is unknown is ignored (RFC 6749, section 3.2).
 FORGIVING: Final = [
     {"include-path": "/v1/auth/device", "checks": {"negative_data_rejection": {"enabled": False}}},
+    {"include-path": "/v1/auth/passkey", "checks": {"negative_data_rejection": {"enabled": False}}},
 ]
 CONFIG: Final = {
     "seed": 1,
@@ -185,6 +186,8 @@ def by_superuser(address: str, world: World, request: pytest.FixtureRequest) -> 
         if context.operation.path == "/v1/auth/token":
             body = {"grant_type": "password", "username": SUPERUSER, "password": PASSWORD}
             examples.append(context.operation.Case(body=body, media_type="application/x-www-form-urlencoded"))
+        if context.operation.path == "/v1/auth/passkey":
+            examples.append(context.operation.Case(body={}, media_type="application/x-www-form-urlencoded"))
 
     schema.hook(flatmap_case)
     schema.hook(before_add_examples)

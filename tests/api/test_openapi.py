@@ -16,7 +16,7 @@ from tests.project.test_default_deny import PUBLIC
 
 PROBLEM: Final = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 # The RFCs say how these refuse, and that they ignore what they do not know.
-OAUTH: Final = {"token_endpoint", "start_device", "revoke_by_holder", "introspect_token"}
+OAUTH: Final = {"token_endpoint", "passkey_options", "start_device", "revoke_by_holder", "introspect_token"}
 # Names that say it all wherever they stand; every other field and parameter has a sentence.
 SELF_EVIDENT: Final = {
     "current_password",

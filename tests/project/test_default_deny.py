@@ -14,6 +14,7 @@ from api.config import Settings
 from api.core.actor import Actor, Scope
 from api.core.errors import NotAuthenticated
 from api.core.runtime import Runtime
+from api.factors.schemas import FactorConfirm
 from api.roles.schemas import Question, RoleCreate, RoleQuery, RoleUpdate
 from api.service_accounts.schemas import ServiceAccountCreate, ServiceAccountQuery
 from api.signing_keys.schemas import SigningKeyCreate, SigningKeyQuery
@@ -32,7 +33,9 @@ PUBLIC: Final = {
     "/.well-known/jwks.json": "what others verify our tokens with",
     "/.well-known/oauth-authorization-server": "how OAuth clients find everything",
     "/v1/auth/revoke": "whoever holds a token may end it (RFC 7009)",
+    "/account": "the page on which people see to their own passkeys and apps",
     "/device": "the page on which a person lets a device act for them",
+    "/v1/auth/passkey": "whoever logs in with a passkey has no credentials yet",
     "/v1/auth/device": "a device that begins to wait has no credentials yet",
     "/openapi.json": "what /docs shows",
     "/v1/auth/token": "where credentials are shown for the first time",
@@ -91,6 +94,7 @@ EXAMPLES: Final[dict[Any, Any]] = {
     RoleCreate: RoleCreate(name="support", scopes=[]),
     RoleQuery: RoleQuery(),
     RoleUpdate: RoleUpdate(),
+    FactorConfirm: FactorConfirm(otp="123456"),
     TokenCreate: TokenCreate(user="ada@example.com"),
     TokenQuery: TokenQuery(),
     TokensRevoke: TokensRevoke(),

@@ -21,6 +21,7 @@ HTTP: Final = (
     "api.*.dependencies",
     "api.core.dependencies",
     "api.core.middleware",
+    "api.core.pages",
     "api.core.problems",
 )
 

@@ -44,6 +44,7 @@ MATRIX: Final[dict[str, Line]] = {
     "introspect_token": Line(401, 403, 403, 400),
     "server_metadata": OPEN,
     "start_device": OPEN,
+    "passkey_options": OPEN,
     "show_device": SELF,
     # Whoever is asked first decides, for good.
     "approve_device": Line(401, 409, 200, 409),
@@ -67,7 +68,8 @@ MATRIX: Final[dict[str, Line]] = {
     "delete_user": ADMIN,
     "list_own_factors": SELF,
     "enroll_totp": SELF._replace(own=201, other=201, body={"current_password": PASSWORD}, superuser=201),
-    "confirm_totp": Line(401, 404, 404, 404, body={"otp": "123456"}),
+    "enroll_passkey": SELF._replace(own=201, other=201, body={"current_password": PASSWORD}, superuser=201),
+    "confirm_factor": Line(401, 404, 404, 404, body={"otp": "123456"}),
     "remove_factor": Line(401, 404, 404, 404, body={"current_password": PASSWORD}),
     "new_recovery_codes": Line(401, 404, 404, 404, body={"current_password": PASSWORD}),
     "list_factors": Line(401, 200, 404, 200),

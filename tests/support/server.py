@@ -52,7 +52,11 @@ class Server:
 
 @contextmanager
 def serving(
-    *arguments: str, environment: Mapping[str, str], cwd: Path | None = None, start: Start | None = None
+    *arguments: str,
+    environment: Mapping[str, str],
+    cwd: Path | None = None,
+    start: Start | None = None,
+    port: int = 0,
 ) -> Iterator[Server]:
     """Run a command that serves, from when it says where until the block ends.
 
@@ -60,7 +64,7 @@ def serving(
     """
     # A file, not a pipe: nobody reads it while the server is asked, and a full pipe would stop it.
     with NamedTemporaryFile() as log, Path(os.devnull).open("rb") as nothing:
-        line = [*arguments, "--port", "0"]
+        line = [*arguments, "--port", str(port)]
         files = (nothing.fileno(), log.fileno(), log.fileno())
         env = {**environment, "PYTHONUNBUFFERED": "1"}
         if start is None:

@@ -5,6 +5,7 @@ Kinds and places are held to the code: a new prefix, JWT type, form field or rou
 
 import ast
 import base64
+import json
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,6 +31,7 @@ from api.users.models import User
 from tests.conftest import PASSWORD, SUPERUSER, log_in, signed_in
 from tests.project.code import sources
 from tests.project.test_default_deny import PUBLIC, routes
+from tests.support.authenticator import Authenticator
 
 PREFIXES: Final = {
     "refresh": REFRESH_TOKEN,
@@ -44,6 +46,8 @@ KINDS: Final = BEARERS | {
     "user code",
     "otp",
     "recovery code",
+    "passkey",
+    "passkey after a password",
     "password",
     "foreign issuer",
     "foreign key",
@@ -62,6 +66,11 @@ FIELDS: Final[dict[str, tuple[dict[str, str], str]]] = {
         "recovery code",
     ),
     "otp": ({"grant_type": "urn:apictl:params:oauth:grant-type:mfa", "mfa_token": "{challenge}"}, "otp"),
+    "credential": ({"grant_type": "urn:apictl:params:oauth:grant-type:passkey"}, "passkey"),
+    "credential after a password": (
+        {"grant_type": "urn:apictl:params:oauth:grant-type:mfa", "mfa_token": "{challenge}"},
+        "passkey after a password",
+    ),
 }
 NO_CREDENTIALS: Final = {"grant_type", "username", "client_id", "scope"}
 
@@ -78,7 +87,7 @@ def test_every_kind_is_known() -> None:
 
 
 def test_every_field_is_known() -> None:
-    assert set(LoginForm.model_fields) == NO_CREDENTIALS | set(FIELDS)
+    assert set(LoginForm.model_fields) == NO_CREDENTIALS | {name.partition(" ")[0] for name in FIELDS}
     assert {form["grant_type"] for form, _ in FIELDS.values()} == set(GRANT_TYPES)
 
 
@@ -92,6 +101,7 @@ class World:
     database: asyncpg.Connection
     superuser: User
     secret: str
+    passkey: Authenticator
     recovery_codes: list[str]
     api_key: str
     retired: str
@@ -104,6 +114,7 @@ class World:
         assert approved.status_code == 200, approved.text
         waiting = (await self.client.post("/v1/auth/device")).json()
         refused = await self.token(grant_type="password", username=SUPERUSER, password=PASSWORD)
+        challenge = refused.json()["mfa_token"]
         session, keys = (await self.admin.post("/v1/tokens", json={"user": SUPERUSER})).json(), self.app.state.keys
         claims = jwt.decode(session["access_token"], options={"verify_signature": False})
         about = {"user_id": self.superuser.id, "session_id": claims["sid"]}
@@ -114,10 +125,12 @@ class World:
             "api key": self.api_key,
             "refresh": session["refresh_token"],
             "device code": device["device_code"],
-            "challenge": refused.json()["mfa_token"],
+            "challenge": challenge,
             "user code": waiting["user_code"],
             "otp": pyotp.TOTP(self.secret).now(),
             "recovery code": self.recovery_codes[0],
+            "passkey": await self._answer(),
+            "passkey after a password": await self._answer(mfa_token=challenge),
             "password": PASSWORD,
             "foreign issuer": self._elsewhere("https://evil.example", keys).sign(**about, ttl=900),
             "foreign key": self._foreign_key(claims, keys),
@@ -128,6 +141,10 @@ class World:
     async def token(self, **form: str) -> httpx2.Response:
         """Ask the token endpoint."""
         return await self.client.post("/v1/auth/token", data=form)
+
+    async def _answer(self, **form: str) -> str:
+        options = (await self.client.post("/v1/auth/passkey", data=form)).json()["options"]
+        return json.dumps(self.passkey.get(options))
 
     def _elsewhere(self, issuer: str, keys: Keys) -> Keys:
         other = Keys(b"f" * 64, issuer=issuer)
@@ -157,14 +174,19 @@ async def world(
     retired = (await log_in(client, SUPERUSER))["access_token"]
     made = (await admin.post("/v1/users/me/factors/totp", json={"current_password": PASSWORD})).json()
     proof = {"otp": pyotp.TOTP(made["secret"]).now()}
-    codes = (await admin.post(f"/v1/users/me/factors/{made['id']}/confirm", json=proof)).json()["recovery_codes"]
+    assert (await admin.post(f"/v1/users/me/factors/{made['id']}/confirm", json=proof)).status_code == 200
+    passkey = Authenticator()
+    begun = (await admin.post("/v1/users/me/factors/passkey", json={"current_password": PASSWORD})).json()
+    made_there = {"credential": passkey.create(begun["options"])}
+    confirmed = await admin.post(f"/v1/users/me/factors/{begun['id']}/confirm", json=made_there)
+    codes = confirmed.json()["recovery_codes"]
     await admin.post("/v1/signing-keys", json={"wait": 0})
     await fresh(app.state.keys, app.state.runtime, since=time.monotonic())
     admin.headers["Authorization"] = f"Bearer {(await signed_in(app, superuser.id))[0]}"
     old = jwt.get_unverified_header(retired)["kid"]
     assert (await admin.delete(f"/v1/signing-keys/{old}", params={"force": True})).status_code == 200
     await fresh(app.state.keys, app.state.runtime, since=time.monotonic())
-    found = World(app, client, admin, database, superuser, made["secret"], codes, key["key"], retired)
+    found = World(app, client, admin, database, superuser, made["secret"], passkey, codes, key["key"], retired)
     assert set(await found.tokens()) == KINDS
     return found
 
@@ -189,7 +211,8 @@ async def test_at_the_token_endpoint(world: World, field: str) -> None:
     form, right = FIELDS[field]
     for kind in sorted(KINDS, key=lambda kind: kind == right):
         tokens = await world.tokens()
-        filled = {name: value.format(**tokens) for name, value in form.items()} | {field: tokens[kind]}
+        filled = {name: value.format(**tokens) for name, value in form.items()}
+        filled[field.partition(" ")[0]] = tokens[kind]
         answer = await world.token(**filled)
         # A one-time password is no recovery code, whichever field it stands in.
         assert (answer.status_code == 200) == (kind == right), f"{kind} as {field}: {answer.text}"

@@ -1,0 +1,107 @@
+
+// What the pages for people have in common. A page has forms #ask and #second, and each of its steps is a .step.
+const at = id => document.getElementById(id)
+const GRANT = 'urn:apictl:params:oauth:grant-type:'
+let token = null
+let waiting = null
+
+async function call(method, path, { form, json } = {}) {
+  const headers = token ? { Authorization: `Bearer ${token}` } : {}
+  if (json) headers['Content-Type'] = 'application/json'
+  const body = json ? JSON.stringify(json) : form && new URLSearchParams(form)
+  let answer
+  try {
+    answer = await fetch(path, { method, headers, body, credentials: 'omit' })
+  } catch {
+    throw new Error('The server does not answer. Try again.')
+  }
+  const text = await answer.text()
+  let said = {}
+  try { said = text ? JSON.parse(text) : {} } catch { /* not ours: somebody's in between */ }
+  if (!answer.ok) {
+    const words = [said.detail, said.cause, said.hint].filter(Boolean).join('. ') || `The server answered ${answer.status}.`
+    throw Object.assign(new Error(words), { waiting: said.mfa_token })
+  }
+  return said
+}
+
+function logOut(more) {
+  const headers = { Authorization: `Bearer ${token}` }
+  token = null
+  return fetch('/v1/auth/logout', { method: 'POST', headers, credentials: 'omit', ...more }).then(answer => answer.text()).catch(() => {})
+}
+
+// A page's own session ends with it.
+const leave = async () => { if (token) await logOut() }
+addEventListener('pagehide', () => { if (token) logOut({ keepalive: true }) })
+
+async function busy(element, work) {
+  const buttons = element.querySelectorAll('button')
+  buttons.forEach(button => { button.disabled = true })
+  at('problem').textContent = ''
+  try { await work() } catch (error) {
+    at('problem').textContent = error.message
+  } finally { buttons.forEach(button => { button.disabled = false }) }
+}
+
+function show(shown) {
+  document.querySelectorAll('.step').forEach(step => { step.hidden = step.id !== shown })
+}
+
+// Has the browser make or use a passkey: `method` is create or get, `options` are the server's.
+async function passkey(method, options) {
+  const read = globalThis.PublicKeyCredential?.[method === 'create' ? 'parseCreationOptionsFromJSON' : 'parseRequestOptionsFromJSON']
+  if (!read) throw new Error(`This browser offers no passkeys here. Bring it up to date, and open this page at ${options.rpId ?? options.rp.id}.`)
+  try {
+    const credential = await navigator.credentials[method]({ publicKey: read.call(PublicKeyCredential, options) })
+    return credential.toJSON()
+  } catch (error) {
+    throw new Error({
+      InvalidStateError: 'This passkey is enrolled already.',
+      NotAllowedError: 'No passkey was used. Try again, or go on without.',
+      SecurityError: `Passkeys are good at ${options.rpId ?? options.rp?.id} only: open this page there.`,
+    }[error.name] ?? `The passkey did not work: ${error.message}`)
+  }
+}
+
+// Calls `entered` when somebody has logged in by #ask, and by #second if that is needed.
+function onLogin(entered) {
+  async function logIn(form) {
+    token = (await call('POST', '/v1/auth/token', { form })).access_token
+    at('password').value = at('otp').value = ''
+    await entered()
+  }
+
+  async function byPasskey(form, grant) {
+    const { options } = await call('POST', '/v1/auth/passkey', { form })
+    const credential = JSON.stringify(await passkey('get', options))
+    await logIn({ ...form, grant_type: GRANT + grant, credential })
+  }
+
+  at('ask').addEventListener('submit', event => {
+    event.preventDefault()
+    busy(at('ask'), async () => {
+      try {
+        await logIn({ grant_type: 'password', username: at('email').value, password: at('password').value })
+      } catch (error) {
+        if (!error.waiting) throw error
+        waiting = error.waiting
+        show('second')
+        at('otp').focus()
+      }
+    })
+  })
+
+  at('second').addEventListener('submit', event => {
+    event.preventDefault()
+    busy(at('second'), () => {
+      const typed = at('otp').value.trim()
+      const kind = /^[0-9 ]+$/.test(typed) ? 'otp' : 'recovery_code'
+      return logIn({ grant_type: `${GRANT}mfa`, mfa_token: waiting, [kind]: typed })
+    })
+  })
+
+  at('passkey').addEventListener('click', () => busy(at('ask'), () => byPasskey({}, 'passkey')))
+  at('second-passkey').addEventListener('click', () => busy(at('second'), () => byPasskey({ mfa_token: waiting }, 'mfa')))
+}
+
