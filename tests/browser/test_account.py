@@ -10,7 +10,7 @@ import pytest
 from api.users.models import User
 from tests.browser.test_docs import complaints
 from tests.conftest import PASSWORD, SUPERUSER
-from tests.support.browser import CHROMIUM, Page, browsing
+from tests.support.browser import CHROMIUM, Page
 from tests.support.processes import Apictl
 from tests.support.server import Server, serving
 
@@ -28,10 +28,9 @@ def server(apictl: Apictl, environment: dict[str, str], superuser: User) -> Iter
 
 
 @pytest.fixture
-def page(server: Server, tmp_path: Path) -> Iterator[Page]:
-    with browsing(tmp_path / "profile") as opened:
-        open_page(opened, server, "localhost")
-        yield opened
+def page(server: Server, tab: Page) -> Page:
+    open_page(tab, server, "localhost")
+    return tab
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ import pytest
 from api.users.models import User
 from tests.browser.test_docs import asked, complaints
 from tests.conftest import PASSWORD
-from tests.support.browser import CHROMIUM, Page, browsing
+from tests.support.browser import CHROMIUM, Page
 from tests.support.processes import Apictl
 from tests.support.server import Server, serving
 
@@ -40,11 +40,10 @@ def begun(server: Server) -> dict[str, Any]:
 
 
 @pytest.fixture
-def page(server: Server, begun: dict[str, Any], tmp_path: Path) -> Iterator[Page]:
-    with browsing(tmp_path / "profile") as opened:
-        opened.send("Page.navigate", url=f"{server.url}/device?user_code={begun['user_code']}")
-        opened.wait_for("document.readyState === 'complete' && document.querySelector('#code')?.value")
-        yield opened
+def page(server: Server, begun: dict[str, Any], tab: Page) -> Page:
+    tab.send("Page.navigate", url=f"{server.url}/device?user_code={begun['user_code']}")
+    tab.wait_for("document.readyState === 'complete' && document.querySelector('#code')?.value")
+    return tab
 
 
 def poll(server: Server, begun: dict[str, Any]) -> tuple[int, dict[str, Any]]:

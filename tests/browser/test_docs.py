@@ -9,7 +9,7 @@ import pytest
 
 from api.users.models import User
 from tests.conftest import PASSWORD
-from tests.support.browser import CHROMIUM, Page, browsing
+from tests.support.browser import CHROMIUM, Page
 from tests.support.processes import Apictl
 from tests.support.server import serving
 
@@ -27,12 +27,11 @@ def address(apictl: Apictl, environment: dict[str, str]) -> Iterator[str]:
 
 
 @pytest.fixture
-def page(address: str, tmp_path: Path) -> Iterator[Page]:
+def page(address: str, tab: Page) -> Page:
     """A tab with the docs page in it."""
-    with browsing(tmp_path / "profile") as opened:
-        opened.send("Page.navigate", url=f"{address}/docs")
-        opened.wait_for(f"document.querySelector('{OPERATION}') && true")
-        yield opened
+    tab.send("Page.navigate", url=f"{address}/docs")
+    tab.wait_for(f"document.querySelector('{OPERATION}') && true")
+    return tab
 
 
 def complaints(page: Page) -> list[Any]:

@@ -96,25 +96,53 @@ class Page:
         path.write_bytes(base64.b64decode(answer["data"]))
 
 
+class Chromium:
+    """A running browser: every tab of it is of a profile of its own."""
+
+    def __init__(self, port: str) -> None:
+        self._port = port
+        with httpx2.Client(trust_env=False) as client:
+            version = client.get(f"http://127.0.0.1:{port}/json/version").raise_for_status().json()
+        self._address: str = version["webSocketDebuggerUrl"]
+
+    @contextmanager
+    def tab(self) -> Iterator[Page]:
+        """Hold an empty tab that shares nothing with another."""
+        with connected(self._address) as browser:
+            context = command(browser, "Target.createBrowserContext")["browserContextId"]
+            target = command(browser, "Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
+            with connected(f"ws://127.0.0.1:{self._port}/devtools/page/{target}") as connection:
+                yield Page(connection)
+            command(browser, "Target.disposeBrowserContext", browserContextId=context)
+
+
+def connected(address: str) -> ClientConnection:
+    """Return a connection for the protocol: a page's source, or a picture of it, is a long message."""
+    return connect(address, proxy=None, max_size=None)
+
+
+def command(connection: ClientConnection, method: str, **params: Any) -> dict[str, Any]:
+    """Carry out a command where nothing else is reported."""
+    connection.send(json.dumps({"id": 1, "method": method, "params": params}))
+    message: dict[str, Any] = json.loads(connection.recv(timeout=30))
+    assert "error" not in message, f"{method}: {message['error']}"
+    result: dict[str, Any] = message["result"]
+    return result
+
+
 @contextmanager
-def browsing(profile: Path, seconds: float = 60) -> Iterator[Page]:
-    """Hold an empty tab of a new Chromium, with a new profile."""
+def running(profile: Path, seconds: float = 60) -> Iterator[Chromium]:
+    """Hold a new Chromium, with a new profile."""
     assert CHROMIUM is not None
-    profile.mkdir()
     port = profile / "DevToolsActivePort"
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    line = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
+    with subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             deadline = time.monotonic() + seconds
             while not (port.exists() and "\n" in port.read_text()):
                 assert process.poll() is None, "Chromium ended"
                 assert time.monotonic() < deadline, "Chromium did not start"
                 time.sleep(0.02)
-            address = f"http://127.0.0.1:{port.read_text().splitlines()[0]}/json/new"
-            with httpx2.Client(trust_env=False) as client:
-                tab = client.put(address).raise_for_status().json()
-            # A page's source, or a picture of it, is a long message.
-            with connect(tab["webSocketDebuggerUrl"], proxy=None, max_size=None) as connection:
-                yield Page(connection)
+            yield Chromium(port.read_text().splitlines()[0])
         finally:
             process.terminate()
