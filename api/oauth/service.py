@@ -42,7 +42,9 @@ class IntrospectionService:
                     return Introspection(active=False)
                 powers = await powers_of(session, found.user, granted=found.session.scopes)
             expires = int(found.session.expires_at.timestamp())
-            return self._active(powers.scopes, username=found.user.handle, sub=found.user.id, exp=expires)
+            return self._active(
+                powers.scopes, username=found.user.handle, sub=found.user.id, exp=expires, client_id=CLIENT_ID
+            )
         try:
             bearer = await Authentication(self._runtime, self._keys).bearer(token, client=NOWHERE)
         except InvalidToken:
@@ -52,6 +54,8 @@ class IntrospectionService:
             username=bearer.handle,
             sub=bearer.actor.user_id,
             exp=bearer.expires,
+            # A service account is a client by itself.
+            client_id=bearer.handle if bearer.kind == "service" else CLIENT_ID,
             token_type="Bearer",  # noqa: S106 - the name of a kind, no secret
         )
 
@@ -59,7 +63,6 @@ class IntrospectionService:
         return Introspection(
             active=True,
             scope=" ".join(sorted(scopes)),
-            client_id=CLIENT_ID,
             iss=self._keys.issuer,
             aud=self._keys.issuer,
             **claims,

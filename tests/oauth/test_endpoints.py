@@ -147,6 +147,15 @@ async def test_introspection(
     assert (refresh["active"], "token_type" in refresh, refresh["exp"] > found["exp"]) == (True, False, True)
     itself = await introspected(client, key, key["key"])
     assert (itself["username"], itself["scope"]) == ("deploy", "tokens:introspect users:read")
+    # Who it was issued to: a service account is a client by itself, a person had the one that all have.
+    got = await client.post("/v1/auth/token", data=GRANT, headers=basic("deploy", key["key"]))
+    for one, issued_to in (
+        (got.json()["access_token"], "deploy"),
+        (key["key"], "deploy"),
+        (tokens["access_token"], "apictl"),
+        (tokens["refresh_token"], "apictl"),
+    ):
+        assert (await introspected(client, key, one))["client_id"] == issued_to
     # The same for whoever has the scope, and sends a bearer token.
     form = {"token": tokens["access_token"], "token_type_hint": "refresh_token"}
     for headers in (bearer(key["key"]), bearer(tokens["access_token"])):
