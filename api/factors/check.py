@@ -13,6 +13,7 @@ from api.factors import crud, passkeys
 from api.factors.codes import as_written, digest, step_of
 from api.factors.models import SecondFactor
 from api.tokens.keys import Keys
+from api.users import crud as users
 
 
 class TooManyGuesses(ApictlError):
@@ -58,8 +59,9 @@ async def is_right(session: AsyncSession, user_id: UUID, keys: Keys, proof: Proo
     Raises:
         TooManyGuesses: The user has to wait first.
     """
-    # Locked: of many guesses at once, one is looked at.
-    factors = await crud.of_user(session, user_id, lock=True)
+    # The user is locked, as by whoever changes their factors: of many guesses at once, one is looked at.
+    await users.by_id(session, user_id, lock=True)
+    factors = await crud.of_user(session, user_id)
     # Nobody guesses a signature, so whoever guesses passwords keeps no passkey waiting.
     if proof.credential is not None:
         factor = await passkey_of(session, proof.credential, keys, about=about, owner=user_id)
@@ -109,6 +111,8 @@ async def passkey_of(
         sign_count=factor.sign_count,
         alone=owner is None,
     )
+    # The user before the factor, as everywhere: two who lock in two orders wait for each other.
+    await users.by_id(session, factor.user_id, lock=True)
     if sign_count is None or not await crud.take_step(session, factor.id, step=step, sign_count=sign_count):
         return None
     return factor

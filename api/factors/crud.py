@@ -33,11 +33,9 @@ async def add(
     return (await session.scalars(statement)).one()
 
 
-async def of_user(session: AsyncSession, user_id: UUID, *, lock: bool = False) -> Sequence[SecondFactor]:
-    """Return a user's factors, the oldest first; locked until the transaction ends if asked."""
+async def of_user(session: AsyncSession, user_id: UUID) -> Sequence[SecondFactor]:
+    """Return a user's factors, the oldest first."""
     statement = select(SecondFactor).where(SecondFactor.user_id == user_id).order_by(SecondFactor.id)
-    if lock:
-        statement = statement.with_for_update().execution_options(populate_existing=True)
     return (await session.scalars(statement)).all()
 
 

@@ -119,7 +119,7 @@ class FactorService:
         user = await self._users.lock(str(user_id))
         waiting = [
             factor
-            for factor in await crud.of_user(self._session, user.id, lock=True)
+            for factor in await crud.of_user(self._session, user.id)
             if factor.id == factor_id and factor.confirmed_at is None
         ]
         if not waiting:

@@ -117,6 +117,27 @@ async def test_an_answer_is_good_once(client: httpx2.AsyncClient, passkey: Authe
     assert (await log_in(client, passkey.get(await options(client)))).status_code == 200
 
 
+async def test_logging_in_while_factors_change_ends_in_an_answer(
+    client: httpx2.AsyncClient, admin: httpx2.AsyncClient, passkey: Authenticator
+) -> None:
+    """Whoever locks a user's rows does it in one order: none of these waits for another for ever."""
+    for _ in range(5):
+        asked = [await options(client) for _ in range(4)]
+        waiting = [await mfa_token(client) for _ in range(2)]
+        proofs = [json.dumps(passkey.get(await options(client, mfa_token=one))) for one in waiting]
+        changes = [admin.post(f"{OWN}/totp", json={"current_password": PASSWORD}) for _ in range(3)]
+        answers = await asyncio.gather(
+            *(log_in(client, passkey.get(one)) for one in asked),
+            *(
+                token(client, grant_type=MFA, mfa_token=one, credential=proof)
+                for one, proof in zip(waiting, proofs, strict=True)
+            ),
+            *changes,
+        )
+        assert {answer.status_code for answer in answers} <= {200, 201, 400}, [answer.text for answer in answers]
+        assert [answer.status_code for answer in answers[-3:]] == [201] * 3
+
+
 async def test_a_challenge_is_good_for_one_purpose(
     client: httpx2.AsyncClient, admin: httpx2.AsyncClient, passkey: Authenticator
 ) -> None:
