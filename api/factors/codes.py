@@ -29,6 +29,13 @@ def otpauth(secret: str, *, account: str, issuer: str) -> str:
     return pyotp.TOTP(secret, interval=STEP).provisioning_uri(name=account, issuer_name=issuer)
 
 
+def qr_code(uri: str) -> str:
+    """Return the URI as a QR code: an SVG element of squares only, dark on light whatever page it stands in."""
+    import segno  # noqa: PLC0415 - only whoever enrols needs it
+
+    return segno.make(uri, error="m", micro=False).svg_inline(scale=4, dark="#000", light="#fff", border=4)
+
+
 def step_of(secret: str, otp: str, *, now: float) -> int | None:
     """Return the time step whose password this is, if it is one of the present; None if not."""
     typed = re.sub(r"\s", "", otp)

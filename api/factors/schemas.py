@@ -28,7 +28,8 @@ class TotpEnrolled(BaseModel):
 
     id: UUID
     secret: Annotated[str, Field(description="To be typed into the app (base 32).")]
-    uri: Annotated[str, Field(description="The same, for a QR code.")]
+    uri: Annotated[str, Field(description="The same, as apps take it (`otpauth:`).")]
+    qr_code: Annotated[str, Field(description="The URI as a QR code: an SVG element, to be shown in a page.")]
 
 
 class PasskeyEnrolled(BaseModel):

@@ -14,7 +14,7 @@ from api.core.passwords import Passwords
 from api.core.sealing import seal
 from api.factors import crud
 from api.factors.check import purpose, secret_of
-from api.factors.codes import RECOVERY_CODES, digest, new_recovery_code, new_totp_secret, otpauth, step_of
+from api.factors.codes import RECOVERY_CODES, digest, new_recovery_code, new_totp_secret, otpauth, qr_code, step_of
 from api.factors.passkeys import NewPasskey, Site, about_factor, creation_options, new_challenge, registered
 from api.factors.schemas import FactorConfirm, FactorRead, Factors, PasskeyEnrolled, RecoveryCodes, TotpEnrolled
 from api.tokens.keys import Keys
@@ -80,7 +80,8 @@ class FactorService:
             name=name,
             sealed=seal(secret.encode(), keys.sealing, purpose=purpose(factor_id)),
         )
-        return TotpEnrolled(id=factor_id, secret=secret, uri=otpauth(secret, account=user.handle, issuer=keys.issuer))
+        uri = otpauth(secret, account=user.handle, issuer=keys.issuer)
+        return TotpEnrolled(id=factor_id, secret=secret, uri=uri, qr_code=qr_code(uri))
 
     async def enroll_passkey(self, name: str, current_password: str, keys: Keys) -> PasskeyEnrolled:
         """Begin to make a passkey; its owner's browser goes on, and they confirm what it made.

@@ -142,6 +142,7 @@ def test_an_app_and_its_recovery_codes(page: Page, server: Server, tmp_path: Pat
     page.click("#add-app")
     shown(page, "app")
     page.screenshot(tmp_path / "app.png")
+    assert page.evaluate("at('qr').querySelector('svg').getBoundingClientRect().width") >= 150
     assert page.evaluate("document.querySelector('#uri').href").startswith("otpauth://totp/")
     secret = page.evaluate("document.querySelector('#secret').innerText").replace(" ", "")
     page.fill("#shown", "000000")
