@@ -15,6 +15,7 @@ from api.core.actor import Actor, Scope
 from api.core.errors import ApictlError, Kind
 from api.core.ids import uuid7
 from api.core.pagination import Cursor, cut
+from api.users import crud as users
 from api.users.models import User
 from api.users.records import UserRecords, powers_of, require_active, require_held
 
@@ -116,13 +117,17 @@ class ApiKeyService:
     async def _lock(self, key_id: UUID) -> OwnedKey:
         if self._actor.is_nobody:
             self._actor.require(Scope.API_KEYS_WRITE)
-        row = await crud.owned(self._session, key_id, lock=True)
-        # A key may end itself, or make its successor, whatever else it may do.
-        if row is None or not (
-            self._is_own(row.user) or self._actor.may(Scope.API_KEYS_WRITE) or key_id == self._actor.api_key_id
-        ):
+        row = await crud.owned(self._session, key_id)
+        # A key may end itself, or make its successor, whatever else it may do; a token that was got for it may not.
+        itself = self._actor.showed_key and key_id == self._actor.api_key_id
+        if row is None or not (self._is_own(row.user) or self._actor.may(Scope.API_KEYS_WRITE) or itself):
             raise ApiKeyNotFound(f"There is no API key {key_id}")
-        if key_id != self._actor.api_key_id:
+        # The user before the key, as everywhere: two who lock in two orders wait for each other.
+        await users.by_id(self._session, row.user.id, lock=True)
+        row = await crud.owned(self._session, key_id, lock=True)
+        if row is None:
+            raise ApiKeyNotFound(f"There is no API key {key_id}")
+        if not itself:
             await self._require_charge_of(row.user)
         return row
 

@@ -59,7 +59,8 @@ class Actor:
         scopes: What they may do now: the token's scopes that their owner holds as well.
         user_id: The user behind the call; None for an operator with access to the database.
         session_id: The session behind the access token, if there is one.
-        api_key_id: The API key that was sent, if it was one.
+        api_key_id: The API key that was sent, or that an access token was got for.
+        showed_key: Whether it was the key itself that was sent.
         narrowed: Whether the token was made to do less than its owner may.
         door: The door they came through.
         request_id: The id under which the logs hold this call.
@@ -71,6 +72,7 @@ class Actor:
     user_id: UUID | None = None
     session_id: UUID | None = None
     api_key_id: UUID | None = None
+    showed_key: bool = False
     narrowed: bool = False
     request_id: str = ""
 

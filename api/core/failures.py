@@ -119,6 +119,7 @@ BY_SQLSTATE: Final[tuple[tuple[str, Callable[[str], ApictlError]], ...]] = (
     ("55P03", lambda words: DatabaseTimeout(cause=words)),
     ("57014", lambda words: DatabaseTimeout(cause=words)),
     ("22", lambda _: InvalidInput("A value does not fit its column")),
+    ("54", lambda _: InvalidInput("A value is too large for its column")),
     ("23", lambda _: Conflict()),
     ("25006", lambda words: DatabaseUnreachable("The database is read-only", cause=words, hint=TO_PRIMARY)),
     ("42501", lambda words: BadSettings("The database's role lacks a permission", cause=words, hint=GRANT)),

@@ -41,6 +41,11 @@ async def clean(session: AsyncSession) -> None:
     await session.execute(delete(Device).where(Device.expires_at < func.now() - KEPT))
 
 
+async def approved_by(session: AsyncSession, digest: bytes) -> UUID | None:
+    """Return who has let the device of this code in."""
+    return await session.scalar(select(Device.user_id).where(Device.digest == digest, Device.approved.is_(True)))
+
+
 async def poll(session: AsyncSession, digest: bytes) -> Polled | None:
     """Lock the device of this code, and note that it asked; too soon, and it has to wait longer."""
     since = func.make_interval(0, 0, 0, 0, 0, 0, Device.interval)

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from api.core.actor import ALL_SCOPES
 from api.core.errors import Kind
 from api.core.runtime import Runtime
 from api.devices import crud
@@ -11,7 +12,7 @@ from api.devices.schemas import LIFETIME, DeviceIssued
 from api.tokens.authentication import Client
 from api.tokens.grants import begin_session
 from api.tokens.keys import Keys
-from api.tokens.refusals import InvalidGrant, OAuthError
+from api.tokens.refusals import InvalidGrant, InvalidScope, OAuthError
 from api.tokens.schemas import TokenIssued
 from api.users import crud as users
 
@@ -63,7 +64,15 @@ class DeviceGrant:
         self._keys = keys
 
     async def start(self, *, scope: str | None, client: Client) -> DeviceIssued:
-        """Return the codes of a device that begins to wait."""
+        """Return the codes of a device that begins to wait.
+
+        Raises:
+            InvalidScope: It asks for something that is no scope.
+        """
+        asked = (scope or "").split()
+        if not ALL_SCOPES.issuperset(asked):
+            # Whoever decides about the device is to see scopes, and no sentence of somebody's.
+            raise InvalidScope(hint=f"the scopes are: {' '.join(sorted(ALL_SCOPES))}")
         device_code = new_device_code()
         device = None
         for _ in range(ATTEMPTS):
@@ -74,7 +83,7 @@ class DeviceGrant:
                     lifetime=LIFETIME,
                     digest=digest(device_code),
                     user_code=new_user_code(),
-                    scope=" ".join((scope or "").split()),
+                    scope=" ".join(asked),
                     user_agent=client.user_agent,
                     address=client.address,
                 )
@@ -108,9 +117,14 @@ class DeviceGrant:
         # What cannot be signed must not be used up.
         self._keys.require_signing()
         async with self._transaction() as session:
+            # The user before the device, as everywhere: two who lock in two orders wait for each other.
+            user_id = await crud.approved_by(session, digest(device_code))
+            user = None if user_id is None else await users.by_id(session, user_id, lock=True)
             polled = await crud.poll(session, digest(device_code))
             device = polled.device if polled is not None and ready(polled) else None
-            user = None if device is None or device.user_id is None else await users.by_id(session, device.user_id)
+            if device is not None and user_id is None:
+                # Let in since we looked; the device asks again.
+                raise AuthorizationPending
             if device is not None and user is not None and user.is_active:
                 await crud.remove(session, device.id)
                 return await begin_session(

@@ -9,6 +9,8 @@ from api.devices import crud
 from api.devices.codes import shown, typed
 from api.devices.models import DeviceAuthorization
 from api.devices.schemas import DeviceRead
+from api.users import crud as users
+from api.users.records import UserRecords
 
 
 class DeviceNotFound(ApictlError):
@@ -56,6 +58,9 @@ class DeviceService:
             MissingScope: The actor came with a narrowed token.
         """
         user_id = self._actor.require_own_session()
+        # Locked: whoever ends all of the user's sessions ends this one first, or the device's.
+        await users.by_id(self._session, user_id, lock=True)
+        await UserRecords(self._session, self._actor).require_still()
         decided = await crud.decide(self._session, typed(user_code), user_id=user_id, approved=approve)
         if decided is None:
             await self.show_device(user_code)

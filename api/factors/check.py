@@ -61,24 +61,29 @@ async def is_right(session: AsyncSession, user_id: UUID, keys: Keys, proof: Proo
     """
     # The user is locked, as by whoever changes their factors: of many guesses at once, one is looked at.
     await users.by_id(session, user_id, lock=True)
-    factors = await crud.of_user(session, user_id)
     # Nobody guesses a signature, so whoever guesses passwords keeps no passkey waiting.
-    if proof.credential is not None:
-        factor = await passkey_of(session, proof.credential, keys, about=about, owner=user_id)
-        return factor is not None
-    wait = await crud.wait_for(session, user_id)
+    wait = 0 if proof.credential is not None else await crud.wait_for(session, user_id)
     if wait:
         raise TooManyGuesses(retry_after=wait, hint=f"wait {wait} seconds")
+    if await shows(session, user_id, keys, proof, about=about):
+        await crud.forget_failures(session, user_id)
+        return True
+    if proof.credential is None:
+        await crud.note_failure(session, user_id)
+    return False
+
+
+async def shows(session: AsyncSession, user_id: UUID, keys: Keys, proof: Proof, *, about: bytes) -> bool:
+    """Tell whether the proof is one of the user's, and use it up."""
+    if proof.credential is not None:
+        return await passkey_of(session, proof.credential, keys, about=about, owner=user_id) is not None
     if proof.recovery_code is not None:
-        code = digest(as_written(proof.recovery_code))
-        if await crud.take_recovery_code(session, user_id, code):
-            return True
-    for factor in factors:
+        return await crud.take_recovery_code(session, user_id, digest(as_written(proof.recovery_code)))
+    for factor in await crud.of_user(session, user_id):
         secret = secret_of(factor, keys) if factor.confirmed_at is not None else None
         step = None if secret is None or proof.otp is None else step_of(secret, proof.otp, now=time.time())
         if step is not None and await crud.take_step(session, factor.id, step=step):
             return True
-    await crud.note_failure(session, user_id)
     return False
 
 

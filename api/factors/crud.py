@@ -74,7 +74,6 @@ async def take_step(session: AsyncSession, factor_id: UUID, *, step: int, sign_c
         .values(
             last_step=step,
             sign_count=sign_count,
-            failures=0,
             last_used_at=func.now(),
             confirmed_at=func.coalesce(SecondFactor.confirmed_at, func.now()),
         )
@@ -90,6 +89,12 @@ async def note_failure(session: AsyncSession, user_id: UUID) -> None:
         .where(SecondFactor.user_id == user_id)
         .values(failures=SecondFactor.failures + 1, failed_at=func.now())
     )
+
+
+async def forget_failures(session: AsyncSession, user_id: UUID) -> None:
+    """Count from nothing again: the user has shown a right one."""
+    statement = update(SecondFactor).where(SecondFactor.user_id == user_id, SecondFactor.failures > 0)
+    await session.execute(statement.values(failures=0))
 
 
 async def wait_for(session: AsyncSession, user_id: UUID) -> int:

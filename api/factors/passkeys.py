@@ -28,6 +28,8 @@ LEEWAY: Final = 60
 STAMP_BYTES: Final = 24
 # More than RSA with 4,096 bits takes: nobody has us compute with a number that is made to be slow.
 MAX_PUBLIC_KEY: Final = 1024
+# WebAuthn, section 7.1.
+MAX_CREDENTIAL_ID: Final = 1023
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +212,8 @@ def registered(site: Site, document: dict[str, Any], key: bytes, about: bytes, *
     except Exception as error:  # noqa: BLE001 - see above
         log.info("A passkey was refused: %s", type(error).__name__)
         return "it cannot be read"
-    if len(made.credential_public_key) > MAX_PUBLIC_KEY:
-        return "its public key is too long"
+    if len(made.credential_public_key) > MAX_PUBLIC_KEY or len(made.credential_id) > MAX_CREDENTIAL_ID:
+        return "its public key or its id is too long"
     return NewPasskey(made.credential_id, made.credential_public_key, made.sign_count)
 
 
@@ -231,7 +233,8 @@ def verified(
     from webauthn import verify_authentication_response  # noqa: PLC0415
     from webauthn.helpers import parse_authentication_credential_json, parse_client_data_json  # noqa: PLC0415
 
-    if assertion.user_handle is not None and assertion.user_handle != user_id.bytes:
+    # Alone, it has to say whose it is (WebAuthn, section 7.2); an older security key never says.
+    if assertion.user_handle != user_id.bytes and (alone or assertion.user_handle is not None):
         return None
     try:
         credential = parse_authentication_credential_json(assertion.document)

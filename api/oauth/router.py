@@ -67,5 +67,5 @@ async def server_metadata(runtime: CurrentRuntime) -> ServerMetadata:
         scopes_supported=sorted(ALL_SCOPES),
         token_endpoint_auth_methods_supported=["none", "client_secret_basic", "client_secret_post"],
         revocation_endpoint_auth_methods_supported=["none"],
-        introspection_endpoint_auth_methods_supported=["client_secret_basic", "client_secret_post", "bearer"],
+        introspection_endpoint_auth_methods_supported=["client_secret_basic", "client_secret_post", "Bearer"],
     )

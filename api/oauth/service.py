@@ -46,7 +46,7 @@ class IntrospectionService:
                 powers.scopes, username=found.user.handle, sub=found.user.id, exp=expires, client_id=CLIENT_ID
             )
         try:
-            bearer = await Authentication(self._runtime, self._keys).bearer(token, client=NOWHERE)
+            bearer = await Authentication(self._runtime, self._keys).bearer(token, client=NOWHERE, used=False)
         except InvalidToken:
             return Introspection(active=False)
         return self._active(

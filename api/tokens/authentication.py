@@ -45,8 +45,13 @@ class Authentication:
         self._runtime = runtime
         self._keys = keys
 
-    async def bearer(self, credential: str, *, client: Client) -> Bearer:
+    async def bearer(self, credential: str, *, client: Client, used: bool = True) -> Bearer:
         """Return who stands behind an access token or an API key now: it is live, and its user active.
+
+        Args:
+            credential: The token or key.
+            client: Who sent it.
+            used: Note that it was used, and from where; not if somebody only asks about it.
 
         Raises:
             InvalidToken: It is not good, or no longer, or not from there; one answer for every reason.
@@ -55,12 +60,12 @@ class Authentication:
             secret = ApiKeySecret.parse(credential)
             if secret is None:
                 raise InvalidToken
-            return await self._behind_api_key(secret.id, client, digest=secret.digest)
+            return await self._behind_api_key(secret.id, client, digest=secret.digest, used=used)
         claims = await self.verified(credential)
         if claims.session_id is not None:
-            return await self._behind_session(claims, claims.session_id, client)
+            return await self._behind_session(claims, claims.session_id, client, used=used)
         assert claims.api_key_id is not None  # noqa: S101 - it hangs on one of the two
-        return await self._behind_api_key(claims.api_key_id, client, claims=claims)
+        return await self._behind_api_key(claims.api_key_id, client, claims=claims, used=used)
 
     async def verified(self, access_token: str) -> Claims:
         """Return what an access token says, whether or not what it hangs on is live.
@@ -79,12 +84,12 @@ class Authentication:
         except UnknownKey:
             raise InvalidToken from None
 
-    async def _behind_session(self, claims: Claims, session_id: UUID, client: Client) -> Bearer:
+    async def _behind_session(self, claims: Claims, session_id: UUID, client: Client, *, used: bool) -> Bearer:
         async with self._runtime.transaction(readonly=True) as session:
             row = await crud.identity(session, session_id, claims.user_id)
             if row is None:
                 raise InvalidToken
-            if row.unnoted:
+            if row.unnoted and used:
                 await crud.note_use(session, session_id)
         scopes = Powers(is_superuser=row.is_superuser, roles=row.roles, granted=row.scopes).scopes
         actor = Actor(
@@ -99,7 +104,13 @@ class Authentication:
         return Bearer(actor, row.handle, row.kind, claims.expires)
 
     async def _behind_api_key(
-        self, key_id: UUID, client: Client, *, digest: bytes | None = None, claims: Claims | None = None
+        self,
+        key_id: UUID,
+        client: Client,
+        *,
+        digest: bytes | None = None,
+        claims: Claims | None = None,
+        used: bool,
     ) -> Bearer:
         """Return who is behind a key whose secret was shown, or a token that was got for it."""
         async with self._runtime.transaction(readonly=True) as session:
@@ -109,7 +120,7 @@ class Authentication:
             if claims is not None and claims.user_id != row.user_id:
                 raise InvalidToken
             require_network(row, key_id, client)
-            if row.unnoted:
+            if row.unnoted and used:
                 await api_keys.note_use(session, key_id, address=client.address)
         scopes = Powers(is_superuser=row.is_superuser, roles=row.roles, granted=row.scopes).scopes
         actor = Actor(
@@ -118,6 +129,7 @@ class Authentication:
             door="http",
             user_id=row.user_id,
             api_key_id=key_id,
+            showed_key=claims is None,
             narrowed=True,
             request_id=client.request_id,
         )

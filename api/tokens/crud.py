@@ -5,11 +5,13 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, and_, func, insert, literal, select, tuple_, update
+from sqlalchemy import Row, and_, delete, func, insert, literal, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.core.actor import Powers
 from api.core.pagination import Cursor
+from api.devices.models import DeviceAuthorization
+from api.factors.models import Challenge
 from api.roles.models import SCOPES_BY_ROLE
 from api.tokens.models import Session
 from api.users.models import User
@@ -142,7 +144,13 @@ async def revoke(session: AsyncSession, session_id: UUID, *, because: str) -> Se
 
 
 async def revoke_all(session: AsyncSession, user_id: UUID, *, because: str, keep: UUID | None = None) -> int:
-    """End every live session of a user, but the one to keep; return how many there were."""
+    """End every live session of a user, but the one to keep; return how many there were.
+
+    What is about to become one ends too: a login that waits for the second factor, and a device that was let in and has
+    not fetched its tokens. The caller has locked the user, as whoever begins a session does.
+    """
+    await session.execute(delete(Challenge).where(Challenge.user_id == user_id))
+    await session.execute(delete(DeviceAuthorization).where(DeviceAuthorization.user_id == user_id))
     statement = (
         update(Session).where(Session.user_id == user_id, LIVE).values(revoked_at=func.now(), revoked_because=because)
     )

@@ -101,14 +101,14 @@ class Grants:
         if not CHALLENGE_FORM.fullmatch(challenge):
             raise InvalidGrant
         self._keys.require_signing()
-        wait: TooManyGuesses | None = None
+        refused: TooManyGuesses | InvalidScope | None = None
         async with self._transaction() as session:
             found = await factors.try_challenge(session, digest(challenge))
             if found is not None:
                 try:
                     right = await is_right(session, found.user_id, self._keys, proof, about=about_login(challenge))
                 except TooManyGuesses as error:
-                    right, wait = False, error
+                    right, refused = False, error
                 if right:
                     await factors.remove_challenge(session, found.digest)
                     try:
@@ -117,10 +117,14 @@ class Grants:
                         )
                     except PasswordChanged:
                         raise InvalidGrant from None
-        # Only out here, when the attempt is counted.
-        if wait is not None:
-            raise wait
-        raise InvalidGrant("The second factor is not right" if found is not None else None)
+                    except InvalidScope as error:
+                        refused = error
+        # Only out here, when the attempt is counted, and what was shown is used up.
+        if refused is not None:
+            raise refused
+        if found is not None:
+            raise InvalidGrant("The second factor is not right")
+        raise InvalidGrant("No login waits for this mfa_token", hint="log in again: it is good for five minutes")
 
     async def passkey_options(self, mfa_token: str | None) -> PasskeyOptions:
         """Make what a browser asks a passkey with: alone, or after a right password.

@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 
 from api.users.models import User
-from tests.conftest import SUPERUSER
+from tests.conftest import PASSWORD, SUPERUSER
 
 GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
 UNKNOWN: Final = "apictl_device_" + "A" * 43
@@ -104,8 +104,11 @@ async def test_no_code_that_a_device_shows(admin: httpx2.AsyncClient, code: str)
 
 
 async def test_a_device_gets_no_more_than_it_asked_for(client: httpx2.AsyncClient, admin: httpx2.AsyncClient) -> None:
-    begun = await start(client, scope="users:read  nonsense")
-    assert (await admin.get(f"/v1/devices/{begun['user_code']}")).json()["scope"] == "users:read nonsense"
+    # Whoever decides sees what it asks for, so it can ask for nothing that would mislead them.
+    sentence = await client.post("/v1/auth/device", data={"scope": "nothing at all, users:read is only a test"})
+    assert (sentence.status_code, sentence.json()["error"]) == (400, "invalid_scope")
+    begun = await start(client, scope=" users:read  users:read ")
+    assert (await admin.get(f"/v1/devices/{begun['user_code']}")).json()["scope"] == "users:read users:read"
     await admin.post(f"/v1/devices/{begun['user_code']}/approve")
     tokens = (await poll(client, begun["device_code"])).json()
     assert tokens["scope"] == "users:read"
@@ -124,6 +127,43 @@ async def test_whoever_holds_a_narrowed_token_lets_nothing_in(
     for method, path in (("GET", ""), ("POST", "/approve"), ("POST", "/deny")):
         answer = await client.request(method, f"/v1/devices/{begun['user_code']}{path}", headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (403, "missing-scope")
+
+
+ENDINGS: Final[dict[str, list[tuple[str, str, dict[str, str] | None]]]] = {
+    "password": [("PUT", "/v1/users/ada@example.com/password", {"password": f"{PASSWORD} again"})],
+    "sessions": [("DELETE", "/v1/tokens?user=ada@example.com", None)],
+    "deactivated": [
+        ("POST", "/v1/users/ada@example.com/deactivate", None),
+        ("POST", "/v1/users/ada@example.com/activate", None),
+    ],
+    "promoted": [("POST", "/v1/users/ada@example.com/promote", None)],
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_what_ends_sessions_ends_a_device_that_has_not_begun_one(
+    client: httpx2.AsyncClient, admin: httpx2.AsyncClient, as_ada: httpx2.AsyncClient, ending: str
+) -> None:
+    begun = await start(client)
+    assert (await as_ada.post(f"/v1/devices/{begun['user_code']}/approve")).status_code == 200
+    for method, path, body in ENDINGS[ending]:
+        assert (await admin.request(method, path, json=body)).status_code == 200
+    assert (await poll(client, begun["device_code"])).json()["error"] == "invalid_grant"
+
+
+async def test_two_who_lock_the_same_rows_do_not_wait_for_each_other(
+    client: httpx2.AsyncClient, admin: httpx2.AsyncClient, database: asyncpg.Connection, superuser: User
+) -> None:
+    """Whoever ends all of a user's sessions locks the user, then the device; so does a device that begins one."""
+    begun = await start(client)
+    await admin.post(f"/v1/devices/{begun['user_code']}/approve")
+    async with database.transaction():
+        await database.execute("SELECT FROM users WHERE id = $1 FOR UPDATE", superuser.id)
+        waiting = asyncio.create_task(poll(client, begun["device_code"]))
+        while not await database.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110 - another's
+            await asyncio.sleep(0.01)
+        await database.execute("DELETE FROM device_authorizations")
+    assert (await waiting).json()["error"] == "invalid_grant"
 
 
 async def test_its_user_is_deactivated_meanwhile(

@@ -179,6 +179,7 @@ def stamped(offset: float, key: bytes | None = None) -> Callable[[FastAPI], str]
         ("key", Authenticator().key),
         ("id", b"x" * 32),
         ("user_handle", bytes(16)),
+        ("user_handle", None),
     ],
 )
 async def test_a_lie_is_refused(client: httpx2.AsyncClient, passkey: Authenticator, lie: str, value: Any) -> None:
@@ -247,6 +248,28 @@ async def test_a_deactivated_user_has_none(
     assert await database.fetchval("SELECT last_used_at FROM second_factors") is None
 
 
+async def test_a_right_one_ends_the_count_of_wrong_ones(
+    client: httpx2.AsyncClient, admin: httpx2.AsyncClient, passkey: Authenticator, database: asyncpg.Connection
+) -> None:
+    """Whichever it is: with several factors, and with a recovery code."""
+    app = (await admin.post(f"{OWN}/totp", json={"current_password": PASSWORD})).json()
+    totp = pyotp.TOTP(app["secret"])
+    codes = (await admin.post(f"{OWN}/{app['id']}/confirm", json={"otp": totp.now()})).json()["recovery_codes"]
+    for kind in ("otp", "recovery_code", "credential"):
+        waiting = await mfa_token(client)
+        for _ in range(2):
+            assert (await token(client, grant_type=MFA, mfa_token=waiting, otp="abc")).status_code == 400
+        assert await database.fetchval("SELECT array_agg(failures) FROM second_factors") == [2, 2]
+        await database.execute("UPDATE second_factors SET last_step = 0")
+        proof = {
+            "otp": totp.now(),
+            "recovery_code": codes[0],
+            "credential": json.dumps(passkey.get(await options(client, mfa_token=waiting))),
+        }[kind]
+        assert (await token(client, grant_type=MFA, mfa_token=waiting, **{kind: proof})).status_code == 200
+        assert await database.fetchval("SELECT array_agg(failures) FROM second_factors") == [0, 0]
+
+
 async def test_whoever_guesses_passwords_keeps_no_passkey_waiting(
     client: httpx2.AsyncClient, passkey: Authenticator, database: asyncpg.Connection
 ) -> None:
@@ -265,6 +288,8 @@ async def test_whoever_guesses_passwords_keeps_no_passkey_waiting(
         ("cross_origin", True, "inside of another site"),
         ("flags", 0, "cannot be read"),
         ("cose", {3: -65535}, "cannot be read"),
+        ("id", b"i" * 1024, "too long"),
+        ("id", bytes(range(256)) * 30, "too long"),
         ("cose", {1: 3, 3: -257, -1: b"n" * 2000, -2: b"\1\0\1", -3: b""}, "too long"),
     ],
 )

@@ -103,6 +103,17 @@ async def test_the_scope_is_the_one_that_was_asked_for_first(client: httpx2.Asyn
     assert answer.json()["scope"] == "users:read"
 
 
+async def test_what_was_shown_is_used_up_although_the_scope_is_refused(
+    client: httpx2.AsyncClient, phone: Phone
+) -> None:
+    token = (await ask(client, **PASSWORD_GRANT, scope="nonsense")).json()["mfa_token"]
+    answer = await ask(client, grant_type=MFA, mfa_token=token, otp=phone.otp())
+    assert answer.json()["error"] == "invalid_scope"
+    for again in (token, await challenge(client)):
+        answer = await ask(client, grant_type=MFA, mfa_token=again, otp=phone.otp())
+        assert answer.json()["error"] == "invalid_grant"
+
+
 async def test_a_challenge_opens_nothing_else(client: httpx2.AsyncClient, phone: Phone) -> None:
     token = await challenge(client)
     assert (await client.get("/v1/users/me", headers={"Authorization": f"Bearer {token}"})).status_code == 401

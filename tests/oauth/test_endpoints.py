@@ -238,3 +238,33 @@ async def test_metadata(client: httpx2.AsyncClient) -> None:
     for grant_type in found["grant_types_supported"]:
         answer = await client.post("/v1/auth/token", data={"grant_type": grant_type})
         assert answer.json()["error"] == "invalid_request", grant_type
+
+
+async def test_a_token_that_was_got_for_a_key_is_not_the_key(
+    client: httpx2.AsyncClient, superuser: User, key: dict[str, Any]
+) -> None:
+    """A key may end itself and make its successor; what was narrowed and lives for minutes must not."""
+    got = await client.post("/v1/auth/token", data=GRANT | {"scope": "users:read"}, headers=basic("deploy", key["key"]))
+    bearing = {"Authorization": f"Bearer {got.json()['access_token']}"}
+    for method, path in (("POST", f"/v1/api-keys/{key['id']}/rotate"), ("DELETE", f"/v1/api-keys/{key['id']}")):
+        answer = await client.request(method, path, headers=bearing)
+        assert (answer.status_code, answer.json()["code"]) == (404, "api-key-not-found")
+    itself = {"Authorization": f"Bearer {key['key']}"}
+    assert (await client.post(f"/v1/api-keys/{key['id']}/rotate", headers=itself)).status_code == 201
+
+
+async def test_who_asks_about_a_key_does_not_use_it(
+    client: httpx2.AsyncClient,
+    admin: httpx2.AsyncClient,
+    superuser: User,
+    key: dict[str, Any],
+    database: asyncpg.Connection,
+) -> None:
+    other = (await admin.post("/v1/api-keys", json={"user": SUPERUSER, "name": "x"})).json()
+    session = (await admin.post("/v1/tokens", json={"user": SUPERUSER})).json()
+    await database.execute("UPDATE sessions SET last_used_at = '2026-01-01'")
+    for token in (other["key"], session["access_token"]):
+        assert (await introspected(client, key, token))["active"] is True
+    assert await database.fetchval("SELECT last_used_at FROM api_keys WHERE id = $1", other["id"]) is None
+    used = "SELECT last_used_at = '2026-01-01' FROM sessions WHERE id = $1"
+    assert await database.fetchval(used, session["session_id"])
