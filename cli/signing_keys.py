@@ -17,8 +17,9 @@ TABLE = ("id", "algorithm", "state", "active_from")
 def service(call: Call) -> "SigningKeyService":
     """Return the service behind these commands."""
     from api.signing_keys.service import SigningKeyService
+    from api.tokens.keys import Keys
 
-    return SigningKeyService(call.session, call.actor, call.settings)
+    return SigningKeyService(call.session, call.actor, call.settings, Keys.load(call.settings))
 
 
 @command("read")
@@ -57,11 +58,10 @@ async def rotate_keys(
     Example: apictl rotate-keys
     """
     from api.signing_keys.schemas import SigningKeyCreate
-    from api.tokens.keys import Keys
 
     given = {"algorithm": algorithm, "wait": wait}
     new = SigningKeyCreate.model_validate({name: value for name, value in given.items() if value is not None})
-    made = await service(call).rotate_keys(new, Keys.load(call.settings))
+    made = await service(call).rotate_keys(new)
     return Item(made.model_dump(mode="json"), call.changed(changed=True))
 
 

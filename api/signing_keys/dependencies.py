@@ -6,12 +6,14 @@ from fastapi import Depends
 
 from api.core.dependencies import CurrentRuntime, CurrentSession
 from api.signing_keys.service import SigningKeyService
-from api.tokens.dependencies import CurrentActor
+from api.tokens.dependencies import CurrentActor, CurrentKeys
 
 
-def get_signing_key_service(session: CurrentSession, actor: CurrentActor, runtime: CurrentRuntime) -> SigningKeyService:
+def get_signing_key_service(
+    session: CurrentSession, actor: CurrentActor, runtime: CurrentRuntime, keys: CurrentKeys
+) -> SigningKeyService:
     """Return the service of signing keys for this request."""
-    return SigningKeyService(session, actor, runtime.settings)
+    return SigningKeyService(session, actor, runtime.settings, keys)
 
 
 CurrentSigningKeys = Annotated[SigningKeyService, Depends(get_signing_key_service)]

@@ -39,10 +39,9 @@ async def list_keys(query: Annotated[SigningKeyQuery, Query()], signing_keys: Cu
 async def rotate_keys(
     new: Annotated[SigningKeyCreate, Body(default_factory=SigningKeyCreate)],
     signing_keys: CurrentSigningKeys,
-    keys: CurrentKeys,
 ) -> SigningKeyRead:
     """Make and publish the next signing key; it signs when the wait is over, and the ones before go on verifying."""
-    return await signing_keys.rotate_keys(new, keys)
+    return await signing_keys.rotate_keys(new)
 
 
 @router.delete("/v1/signing-keys/{key_id}", responses=responses(401, 403, 404, 409, 422, 503))

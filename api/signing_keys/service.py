@@ -13,8 +13,9 @@ from api.config import Settings
 from api.core.actor import Actor, Scope
 from api.core.errors import ApictlError, Kind
 from api.core.pagination import Cursor, cut
+from api.core.sealing import unseal
 from api.signing_keys import crud
-from api.signing_keys.jwk import make_sealed, order, signing
+from api.signing_keys.jwk import make_sealed, order, purpose, signing
 from api.signing_keys.models import SigningKeyRow
 from api.signing_keys.schemas import SigningKeyCreate, SigningKeyQuery, SigningKeyRead, State
 from api.tokens.keys import LEEWAY, Keys
@@ -51,7 +52,8 @@ class TooManySigningKeys(ApictlError):
 class SigningKeyService:
     """Lists, makes and retires signing keys; one instance serves one call."""
 
-    def __init__(self, session: AsyncSession, actor: Actor, settings: Settings) -> None:
+    def __init__(self, session: AsyncSession, actor: Actor, settings: Settings, keys: Keys) -> None:
+        self._keys = keys
         self._session = session
         self._actor = actor
         self._settings = settings
@@ -68,14 +70,13 @@ class SigningKeyService:
         rows, following = cut(rows, query.limit, lambda row: Cursor("-created_at", row.created_at, row.id))
         return await self._read(*rows), following
 
-    async def rotate_keys(self, new: SigningKeyCreate, keys: Keys) -> SigningKeyRead:
+    async def rotate_keys(self, new: SigningKeyCreate) -> SigningKeyRead:
         """Make and publish the next signing key; it signs when the wait is over, and the ones before go on verifying.
 
         The first key of all does not wait: nothing else signs.
 
         Args:
             new: Its algorithm, and how long it waits.
-            keys: Seal it.
 
         Raises:
             TooManySigningKeys: Some must be retired first.
@@ -84,7 +85,7 @@ class SigningKeyService:
         self._actor.require(Scope.SIGNING_KEYS_WRITE)
         algorithm = new.algorithm or self._settings.signing_algorithm
         # Before the lock: RSA takes its time.
-        made = await asyncio.to_thread(make_sealed, algorithm, keys.sealing)
+        made = await asyncio.to_thread(make_sealed, algorithm, self._keys.sealing)
         await crud.lock(self._session)
         await UserRecords(self._session, self._actor).require_still()
         usable = await crud.usable(self._session)
@@ -123,23 +124,35 @@ class SigningKeyService:
     def _require_unused(
         self, row: SigningKeyRow, usable: Sequence[SigningKeyRow], now: datetime, *, force: bool
     ) -> None:
-        if row is signing(usable, now):
+        if row is self._signing(usable, now):
             raise SigningKeyInUse(
                 f"{row.id} is the key that signs",
                 hint="make the next one first, and retire this one when that signs: apictl rotate-keys",
             )
         if row.active_from > now or force:
             return
-        superseded = min((other for other in usable if order(other) > order(row)), key=order).active_from
-        until = superseded + timedelta(seconds=self._settings.access_token_ttl + LEEWAY)
+        later = (other for other in usable if order(other) > order(row) and self._opens(other))
+        superseded = min(later, key=order, default=None)
+        # None: this process could never sign with it, and nothing later does.
+        if superseded is None:
+            return
+        until = superseded.active_from + timedelta(seconds=self._settings.access_token_ttl + LEEWAY)
         if until > now:
             raise SigningKeyInUse(
                 f"Tokens that {row.id} signed may be good until {until:%Y-%m-%d %H:%M:%S} UTC", hint=WAIT_HINT
             )
 
+    def _signing(self, usable: Sequence[SigningKeyRow], now: datetime) -> SigningKeyRow | None:
+        """Return the key that signs, as every process decides it: one sealed with another secret key never does."""
+        return signing((row for row in usable if self._opens(row)), now)
+
+    def _opens(self, row: SigningKeyRow) -> bool:
+        place = purpose(str(row.id), row.algorithm)
+        return row.sealed is not None and unseal(row.sealed, self._keys.sealing, purpose=place) is not None
+
     async def _read(self, *rows: SigningKeyRow) -> list[SigningKeyRead]:
         now = await crud.now(self._session)
-        signs = signing(await crud.usable(self._session), now)
+        signs = self._signing(await crud.usable(self._session), now)
         return [
             SigningKeyRead(
                 **{name: getattr(row, name) for name in SigningKeyRead.model_fields.keys() - {"state"}},

@@ -187,7 +187,16 @@ async def test_a_key_that_was_sealed_elsewhere_is_not_signed_with(
         await add(session, sealed)
     await fresh(app.state.keys, app.state.runtime, since=time.monotonic())
     assert str(sealed.id) in app.state.keys.ring
-    assert jwt.get_unverified_header((await log_in(client, SUPERUSER))["access_token"])["kid"] == good
+    token = (await log_in(client, SUPERUSER))["access_token"]
+    assert jwt.get_unverified_header(token)["kid"] == good
+    # Nor is the one that signs taken for one that is over.
+    bearing = {"Authorization": f"Bearer {token}"}
+    listed = (await client.get("/v1/signing-keys", headers=bearing)).json()["items"]
+    assert {key["id"]: key["state"] for key in listed}[good] == "signing"
+    await database.execute("UPDATE signing_keys SET active_from = active_from - interval '1 day'")
+    refused = await client.delete(f"/v1/signing-keys/{good}", headers=bearing)
+    assert (refused.status_code, refused.json()["code"]) == (409, "signing-key-in-use")
+    assert (await client.delete(f"/v1/signing-keys/{sealed.id}", headers=bearing)).status_code == 200
 
 
 async def test_what_cannot_be_signed_uses_nothing_up(
