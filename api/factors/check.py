@@ -1,7 +1,6 @@
 """Whether a one-time password, a recovery code or a passkey is right: the one place that decides it."""
 
 import asyncio
-import time
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -81,7 +80,7 @@ async def shows(session: AsyncSession, user_id: UUID, keys: Keys, proof: Proof, 
         return await crud.take_recovery_code(session, user_id, digest(as_written(proof.recovery_code)))
     for factor in await crud.of_user(session, user_id):
         secret = secret_of(factor, keys) if factor.confirmed_at is not None else None
-        step = None if secret is None or proof.otp is None else step_of(secret, proof.otp, now=time.time())
+        step = None if secret is None or proof.otp is None else step_of(secret, proof.otp, now=keys.now().timestamp())
         if step is not None and await crud.take_step(session, factor.id, step=step):
             return True
     return False
@@ -103,7 +102,7 @@ async def passkey_of(
     assertion = await asyncio.to_thread(passkeys.Assertion.read, credential)
     if assertion is None:
         return None
-    step = passkeys.made_at(assertion.challenge, keys.challenges, about, now=time.time())
+    step = passkeys.made_at(assertion.challenge, keys.challenges, about, now=keys.now().timestamp())
     factor = await crud.by_credential(session, assertion.credential_id)
     if step is None or factor is None or factor.public_key is None or owner not in {None, factor.user_id}:
         return None

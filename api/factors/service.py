@@ -1,7 +1,6 @@
 """The rules about second factors. What they are asked for: `tokens.grants`."""
 
 import asyncio
-import time
 from typing import Any
 from uuid import UUID
 
@@ -98,7 +97,7 @@ class FactorService:
         options = await asyncio.to_thread(
             creation_options,
             site,
-            new_challenge(keys.challenges, about_factor(factor_id), now=time.time()),
+            new_challenge(keys.challenges, about_factor(factor_id), now=keys.now().timestamp()),
             user_id=user.id,
             handle=user.handle,
             existing=[one for one in existing if one is not None],
@@ -129,14 +128,16 @@ class FactorService:
             await self._keep_passkey(factor_id, proof.credential, keys)
         else:
             secret = secret_of(waiting[0], keys)
-            step = None if secret is None or proof.otp is None else step_of(secret, proof.otp, now=time.time())
+            step = (
+                None if secret is None or proof.otp is None else step_of(secret, proof.otp, now=keys.now().timestamp())
+            )
             if step is None or not await crud.take_step(self._session, factor_id, step=step):
                 raise WrongOtp(hint="type what the app shows now; is its clock right?")
         await self._users.audit("user.add_factor", user, kind=waiting[0].kind, factor=str(factor_id))
         return await self._new_codes(user)
 
     async def _keep_passkey(self, factor_id: UUID, credential: dict[str, Any] | None, keys: Keys) -> None:
-        site, now = Site.of(keys.issuer), time.time()
+        site, now = Site.of(keys.issuer), keys.now().timestamp()
         made: NewPasskey | str = "there is no credential in the request"
         if credential is not None:
             made = await asyncio.to_thread(

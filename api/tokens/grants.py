@@ -140,7 +140,7 @@ class Grants:
             if not allowed:
                 raise InvalidGrant("No login with a passkey waits for this mfa_token")
         about = LOGIN if mfa_token is None else about_login(mfa_token)
-        challenge = new_challenge(self._keys.challenges, about, now=time.time())
+        challenge = new_challenge(self._keys.challenges, about, now=self._keys.now().timestamp())
         options = await asyncio.to_thread(request_options, Site.of(self._keys.issuer), challenge, allowed=allowed)
         return PasskeyOptions(options=options)
 

@@ -117,13 +117,17 @@ class Keys:
         self.filled_at = at
         self._clock_offset = now - datetime.now(UTC)
 
+    def now(self) -> datetime:
+        """Return the database's time: what is decided by it is the same on servers whose clocks differ."""
+        return datetime.now(UTC) + self._clock_offset
+
     def require_signing(self) -> SigningKey:
         """Return the key that signs now: of those that can be opened, the latest that has begun.
 
         Raises:
             BadSettings: None can: they were sealed with another secret key.
         """
-        now = datetime.now(UTC) + self._clock_offset
+        now = self.now()
         found = signing((key for key in self.ring.values() if key.private is not None), now)
         if found is None:
             raise BadSettings(

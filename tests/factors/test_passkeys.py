@@ -5,6 +5,7 @@ import json
 import random
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
@@ -14,6 +15,8 @@ import pytest
 from fastapi import FastAPI
 
 from api.factors import passkeys
+from api.signing_keys.ring import fresh
+from api.tokens import keys
 from tests.conftest import PASSWORD, SUPERUSER
 from tests.support.authenticator import USER_PRESENT, USER_VERIFIED, Authenticator, encoded
 from tests.support.cases import cases
@@ -200,6 +203,31 @@ async def test_another_time_or_type_is_refused(
         assert (await log_in(client, passkey.get({"challenge": challenge(app)}))).status_code == 400
     assert (await log_in(client, passkey.get(await options(client), type="webauthn.create"))).status_code == 400
     assert (await log_in(client, passkey.get({"challenge": stamped(-290)(app)}))).status_code == 200
+
+
+async def test_servers_whose_clocks_differ(
+    app: FastAPI, client: httpx2.AsyncClient, admin: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 16: what one server has made, another takes whose clock is 45 seconds behind: the database's decides."""
+    authenticator = Authenticator()
+    monkeypatch.setattr(app.state.keys, "_clock_offset", timedelta(0))
+    with monkeypatch.context() as patch:
+        late = datetime.now(UTC) + timedelta(seconds=45)
+        patch.setattr(keys, "datetime", Clock(late))
+        await fresh(app.state.keys, app.state.runtime, since=time.monotonic())
+        assert (await enrolled(admin, authenticator)).status_code == 200
+    await fresh(app.state.keys, app.state.runtime, since=time.monotonic())
+    assert (await log_in(client, authenticator.get(await options(client)))).status_code == 200
+
+
+class Clock:
+    """A clock that stands."""
+
+    def __init__(self, shown: datetime) -> None:
+        self._shown = shown
+
+    def now(self, _: object = None) -> datetime:
+        return self._shown
 
 
 async def test_a_copy_is_found_out(client: httpx2.AsyncClient, passkey: Authenticator) -> None:
