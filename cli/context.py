@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
+from cli.errors import printable
 from cli.output import Format, Item, Listing, Style, check_fields
 from cli.signals import at_a_prompt, complete
 
@@ -68,7 +69,7 @@ class Call:
     def say(self, message: str) -> None:
         """Tell the person something that is not data."""
         if not self.quiet:
-            print(message, file=sys.stderr)
+            print(printable(message), file=sys.stderr)
 
     def changed(self, *, changed: bool) -> dict[str, Any]:
         """Return what a mutating command adds to its object."""

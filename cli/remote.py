@@ -4,7 +4,10 @@ import asyncio
 import json
 import os
 import secrets
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
@@ -19,10 +22,20 @@ if TYPE_CHECKING:
 
 DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 TIMEOUT = 30
-# What an answer of ours has.
-BEGUN = ("device_code", "user_code", "verification_uri_complete", "interval")
-TOKENS = ("access_token", "refresh_token")
-ME = ("id", "email", "name")
+# Seconds between two questions, at most.
+LONGEST = 60
+# What an answer of ours has, and of which type.
+BEGUN = {
+    "device_code": str,
+    "user_code": str,
+    "verification_uri_complete": str,
+    "interval": int,
+    "expires_in": int,
+}
+TOKENS = {"access_token": str, "refresh_token": str}
+ME = {"id": str, "email": str | None, "name": str | None}
+# A server that is busy, or that starts again, may know in a moment what has become of the device.
+PASSING = {Kind.UNAVAILABLE, Kind.RATE_LIMITED, Kind.TIMEOUT}
 
 
 class ServerAnswer(ApictlError):
@@ -56,13 +69,16 @@ async def login(
     Example: apictl login https://accounts.example.com
     """
     url = checked(server)
+    # Not only when a person has allowed it: then a session would be there that nobody knows of.
+    read()
+    writable()
     async with connected(url) as client:
-        begun = await ask(client, "POST", "/v1/auth/device", *BEGUN, data={"scope": " ".join(scopes or ())})
+        begun = await ask(client, "POST", "/v1/auth/device", BEGUN, data={"scope": " ".join(scopes or ())})
         call.say(f"Open {begun['verification_uri_complete']}")
         call.say(f"and allow it there, if it shows the code {begun['user_code']}. Waiting (Ctrl-C gives up) …")
         tokens = await allowed(client, begun)
         kept = {"server": url, "access_token": tokens["access_token"], "refresh_token": tokens["refresh_token"]}
-        me = await ask(client, "GET", "/v1/users/me", *ME, token=tokens["access_token"])
+        me = await ask(client, "GET", "/v1/users/me", ME, token=tokens["access_token"])
     # One login after another ends the session before.
     await forget(quiet=True)
     write(kept)
@@ -91,25 +107,27 @@ async def whoami(call: Call) -> Item:
         raise NotLoggedIn(hint="log in: apictl login https://…")
     async with connected(kept["server"]) as client:
         try:
-            me = await ask(client, "GET", "/v1/users/me", *ME, token=kept["access_token"])
+            me = await ask(client, "GET", "/v1/users/me", ME, token=kept["access_token"])
         except ApictlError as error:
             if error.kind is not Kind.NOT_AUTHENTICATED:
                 raise
-            me = await ask(client, "GET", "/v1/users/me", *ME, token=await refreshed(client, kept))
+            me = await ask(client, "GET", "/v1/users/me", ME, token=await refreshed(client, kept))
     return Item({"server": kept["server"], "user": me["email"] or me["name"], "user_id": me["id"]})
 
 
 async def allowed(client: "httpx2.AsyncClient", begun: dict[str, Any]) -> dict[str, Any]:
-    """Wait until a person has decided, and return the tokens (RFC 8628, section 3.4)."""
-    interval = begun["interval"]
+    """Wait until a person has decided, and return the tokens (RFC 8628, sections 3.4 and 3.5)."""
+    interval, deadline = max(1, begun["interval"]), time.monotonic() + begun["expires_in"]
     form = {"grant_type": DEVICE_CODE, "device_code": begun["device_code"], "client_id": "apictl"}
     while True:
         await asyncio.sleep(interval)
         try:
-            return await ask(client, "POST", "/v1/auth/token", *TOKENS, data=form)
+            return await ask(client, "POST", "/v1/auth/token", TOKENS, data=form)
         except ApictlError as error:
             if error.code == "slow-down":
                 interval += 5
+            elif error.kind in PASSING and time.monotonic() < deadline:
+                interval = min(2 * interval, LONGEST)
             elif error.code != "authorization-pending":
                 raise
 
@@ -118,7 +136,7 @@ async def refreshed(client: "httpx2.AsyncClient", kept: dict[str, str]) -> str:
     """Return a new access token, and keep it with the refresh token that came with it."""
     form = {"grant_type": "refresh_token", "refresh_token": kept["refresh_token"]}
     try:
-        tokens = await ask(client, "POST", "/v1/auth/token", *TOKENS, data=form)
+        tokens = await ask(client, "POST", "/v1/auth/token", TOKENS, data=form)
     except ApictlError as error:
         if error.code != "invalid-grant":
             raise
@@ -162,11 +180,12 @@ async def ask(
     client: "httpx2.AsyncClient",
     method: str,
     path: str,
-    *wanted: str,
+    wanted: Mapping[str, Any] = MappingProxyType({}),
+    *,
     token: str | None = None,
     data: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return what a server answers, as JSON, in which these names are wanted.
+    """Return what a server answers, as JSON, in which these names are wanted, of these types.
 
     Raises:
         ApictlError: The failure that the server answered with, the same as here.
@@ -188,7 +207,7 @@ async def ask(
             hint="check its URL; is that an apictl server?",
         ) from None
     said = said if isinstance(said, dict) else {}
-    if answer.is_success and said.keys() >= set(wanted):
+    if answer.is_success and all(isinstance(said.get(name), kind) for name, kind in wanted.items()):
         return said
     # It knows every failure that a server can answer with; a process that only asks has not imported them.
     from api import main as _failures  # noqa: F401
@@ -196,7 +215,8 @@ async def ask(
     known = None if answer.is_success else ApictlError.registry.get(str(said.get("code")))
     if known is None:
         raise ServerAnswer(cause=f"it answered {answer.status_code}", hint="check its URL; is that an apictl server?")
-    raise known(str(said.get("detail", "")) or None, hint=said.get("hint"))
+    words = {name: said[name] for name in ("detail", "cause", "hint") if isinstance(said.get(name), str)}
+    raise known(words.get("detail"), cause=words.get("cause"), hint=words.get("hint"))
 
 
 def checked(server: str) -> str:
@@ -245,11 +265,26 @@ def read() -> dict[str, str] | None:
     return kept
 
 
-def write(kept: dict[str, str]) -> None:
-    """Keep a login, in a file that only its owner can read, whole or not at all."""
+def writable() -> None:
+    """Find out whether a login can be kept.
+
+    Raises:
+        BadRequest: It cannot.
+    """
     path = place()
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadRequest(f"{path} cannot be written", cause=error.strerror) from None
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise BadRequest(f"{path} cannot be written", hint="XDG_CONFIG_HOME names another folder")
+
+
+def write(kept: dict[str, str]) -> None:
+    """Keep a login, in a file that only its owner can read, whole or not at all."""
+    path = place()
+    writable()
+    try:
         scratch = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
         with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             json.dump(kept, file)

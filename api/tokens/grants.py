@@ -25,7 +25,7 @@ from api.tokens import crud
 from api.tokens.authentication import Authentication, Bearer, Client
 from api.tokens.crud import Family
 from api.tokens.keys import InvalidToken, Keys
-from api.tokens.refusals import InvalidClient, InvalidGrant, InvalidScope, MfaRequired, UnauthorizedClient
+from api.tokens.refusals import NEXT_STEP, InvalidClient, InvalidGrant, InvalidScope, MfaRequired, UnauthorizedClient
 from api.tokens.schemas import TokenIssued
 from api.tokens.secret import RefreshToken
 from api.tokens.service import issue
@@ -88,7 +88,9 @@ class Grants:
                 session, digest=digest(challenge), user_id=user.id, verified_hash=stored, scope=scope or ""
             )
         if otp is None:
-            raise MfaRequired(challenge)
+            required = MfaRequired(hint=NEXT_STEP)
+            required.mfa_token = challenge
+            raise required
         return await self.by_second_factor(challenge, Proof(otp=otp), client=client)
 
     async def by_second_factor(self, challenge: str, proof: Proof, *, client: Client) -> TokenIssued:

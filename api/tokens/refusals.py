@@ -10,6 +10,9 @@ PASSKEY: Final = "urn:apictl:params:oauth:grant-type:passkey"
 GRANT_TYPES: Final = ("password", "refresh_token", "client_credentials", DEVICE_CODE, MFA, PASSKEY)
 
 
+NEXT_STEP: Final = f"send a form with grant_type={MFA}, mfa_token, and otp, recovery_code or credential"
+
+
 class OAuthError(ApictlError):
     """A refusal by the token endpoint, with the members of RFC 6749, section 5.2, besides the problem's own."""
 
@@ -67,13 +70,12 @@ class MfaRequired(OAuthError):
     title = "A second factor is needed"
     error = "mfa_required"
 
-    def __init__(self, challenge: str) -> None:
-        super().__init__(hint=f"send a form with grant_type={MFA}, mfa_token, and otp, recovery_code or credential")
-        self.challenge = challenge
+    # What goes on with the login.
+    mfa_token: str = ""
 
     def members(self) -> dict[str, str]:
         """Return what goes on with the login, besides what OAuth clients look for."""
-        return super().members() | {"mfa_token": self.challenge}
+        return super().members() | {"mfa_token": self.mfa_token}
 
 
 class UnsupportedGrantType(OAuthError):

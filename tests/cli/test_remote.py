@@ -151,6 +151,8 @@ async def test_no_server_there(apictl: Apictl, elsewhere: dict[str, str], url: s
         b"HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\n{",
         b"HTTP/1.1 404 No\r\nContent-Length: 2\r\n\r\n[]",
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        b'HTTP/1.1 200 OK\r\n\r\n{"device_code":"","user_code":"","verification_uri_complete":"","interval":""}',
+        b'HTTP/1.1 200 OK\r\n\r\n{"device_code":1,"user_code":[],"verification_uri_complete":{},"interval":5}',
         b"\x00\x01\x02",
         b"",
     ],
@@ -166,6 +168,42 @@ async def test_a_server_that_is_none_of_ours(apictl: Apictl, elsewhere: dict[str
         port = listening.sockets[0].getsockname()[1]
         ended = await apictl("login", f"http://127.0.0.1:{port}", environment=elsewhere)
     assert (ended.code, "hint: " in ended.err, "Traceback" in ended.err) == (7, True, False), ended.err
+
+
+async def test_a_server_that_is_busy_for_a_moment_is_asked_again(apictl: Apictl, elsewhere: dict[str, str]) -> None:
+    """RFC 8628, section 3.5; and whatever a server says, a terminal obeys nothing of it."""
+    begun = {
+        "device_code": "x",
+        "user_code": "\x1b[2Jred",
+        "verification_uri_complete": "http://127.0.0.1",
+        "interval": 1,
+        "expires_in": 600,
+    }
+    busy = {"code": "database-unreachable", "detail": "\x1b]0;title\x07"}
+    answers = [(200, begun), (503, busy), (400, {"code": "access-denied", "detail": "\x1b[2J"})]
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        status, document = answers.pop(0)
+        body = json.dumps(document)
+        writer.write(f"HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        writer.close()
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with listening:
+        port = listening.sockets[0].getsockname()[1]
+        ended = await apictl("login", f"http://127.0.0.1:{port}", environment=elsewhere)
+    assert (answers, ended.code) == ([], 4), ended.err
+    assert "\x1b" not in ended.err
+    assert "red" in ended.err
+
+
+async def test_what_cannot_be_kept_is_known_before_anybody_allows_it(
+    apictl: Apictl, elsewhere: dict[str, str], home: Path, server: str
+) -> None:
+    home.write_text("in the way")
+    ended = await apictl("login", server, environment=elsewhere)
+    assert (ended.code, "cannot be read" in ended.err, "Open http" in ended.err) == (2, True, False), ended.err
 
 
 @pytest.mark.parametrize(
