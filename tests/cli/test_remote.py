@@ -201,7 +201,7 @@ async def test_a_server_that_is_busy_for_a_moment_is_asked_again(apictl: Apictl,
 async def test_what_cannot_be_kept_is_known_before_anybody_allows_it(
     apictl: Apictl, elsewhere: dict[str, str], home: Path, server: str
 ) -> None:
-    home.write_text("in the way")
+    home.write_text("in the way")  # noqa: ASYNC240 - nothing else is going on
     ended = await apictl("login", server, environment=elsewhere)
     assert (ended.code, "cannot be read" in ended.err, "Open http" in ended.err) == (2, True, False), ended.err
 
