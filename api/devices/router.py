@@ -1,7 +1,7 @@
 """The HTTP door for devices that want to act for somebody, and for whoever decides about it."""
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Form, Response
 from fastapi import Path as InPath
@@ -12,8 +12,11 @@ from api.core.problems import responses
 from api.devices.dependencies import CurrentDeviceGrant, CurrentDevices
 from api.devices.schemas import DeviceForm, DeviceIssued, DeviceRead, UserCode
 from api.tokens.dependencies import CurrentClient
+from api.tokens.schemas import TokenRefused
 
 router = APIRouter(tags=["devices"])
+# How RFC 8628, section 3.2, has it refused: as by the token endpoint.
+REFUSED: Final[dict[int | str, dict[str, Any]]] = {400: {"model": TokenRefused, "description": "Refused"}}
 Code = Annotated[UserCode, InPath()]
 PAGE: Final = Page(Path(__file__).parent / "page.html")
 
@@ -24,7 +27,7 @@ async def device_page() -> HTMLResponse:
     return PAGE.response()
 
 
-@router.post("/v1/auth/device", responses=responses(400, 413, 422, 503), openapi_extra={"security": []})
+@router.post("/v1/auth/device", responses=responses(413, 422, 503) | REFUSED, openapi_extra={"security": []})
 async def start_device(
     form: Annotated[DeviceForm, Form()], grant: CurrentDeviceGrant, client: CurrentClient, response: Response
 ) -> DeviceIssued:

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.factors.models import Challenge, RecoveryCode, SecondFactor
 from api.factors.passkeys import NewPasskey
+from api.users.models import User
 
 CHALLENGE_LIFE: Final = timedelta(minutes=5)
 ATTEMPTS: Final = 5
@@ -141,6 +142,12 @@ async def add_challenge(session: AsyncSession, *, digest: bytes, user_id: UUID, 
     await session.execute(delete(Challenge).where(Challenge.expires_at < func.now()))
     values = {"digest": digest, "user_id": user_id, "verified_hash": verified_hash, "scope": scope}
     await session.execute(insert(Challenge).values(expires_at=func.now() + CHALLENGE_LIFE, **values))
+
+
+async def lock_challenged(session: AsyncSession, digest: bytes) -> None:
+    """Lock the user whose login waits, if there is one: before the login, as whoever ends all of a user's does."""
+    whose = select(Challenge.user_id).where(Challenge.digest == digest).scalar_subquery()
+    await session.execute(select(User.id).where(User.id == whose).with_for_update())
 
 
 async def try_challenge(session: AsyncSession, digest: bytes) -> Challenge | None:

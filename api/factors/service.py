@@ -196,6 +196,7 @@ class FactorService:
         """
         self._actor.require(Scope.USERS_WRITE)
         user = await self._users.lock(ref)
+        self._users.require_another(user, hint="remove your own one by one, with your password")
         await self._users.require_power_over(user)
         count = await crud.remove(self._session, user.id)
         await crud.replace_recovery_codes(self._session, user.id, [])

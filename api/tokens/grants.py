@@ -105,6 +105,7 @@ class Grants:
         self._keys.require_signing()
         refused: TooManyGuesses | InvalidScope | None = None
         async with self._transaction() as session:
+            await factors.lock_challenged(session, digest(challenge))
             found = await factors.try_challenge(session, digest(challenge))
             if found is not None:
                 try:

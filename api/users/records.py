@@ -156,6 +156,15 @@ class UserRecords:
         if not powers.scopes >= self._actor.scopes:
             raise MissingScope("Your powers were taken meanwhile")
 
+    def require_another(self, user: User, *, hint: str) -> None:
+        """Refuse what an administrator does to others where the user themself has to show their password.
+
+        Raises:
+            MissingScope: The actor is the user.
+        """
+        if user.id == self._actor.user_id:
+            raise MissingScope("Whoever has your session, or one of your keys, could do that", hint=hint)
+
     async def require_power_over(self, user: User) -> None:
         """Refuse to let a lesser actor take over an account, active or not.
 

@@ -185,6 +185,7 @@ class UserService:
         found = await self._records.find(ref)
         if found is None:
             raise UserNotFound(f"There is no user {ref}")
+        self._records.require_another(found, hint="change your own with the current one: PUT /v1/users/me/password")
         await self._records.require_power_over(found)
         hashed = await self._hash(password, found)
         await self._records.require_still()

@@ -80,7 +80,7 @@ class World:
                 "token": [self.new_session(SPARE)["refresh_token"]],
                 "name": ["something-new"],
                 "roles": [[]],
-                "email": [SPARE],
+                "email": [SPARE, "somebody-new@example.com"],
                 "username": [SUPERUSER],
                 **dict.fromkeys(("password", "current_password", "new_password"), PASSWORDS),
                 "grant_type": ["password", "refresh_token"],

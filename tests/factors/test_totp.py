@@ -114,6 +114,19 @@ async def test_what_was_shown_is_used_up_although_the_scope_is_refused(
         assert answer.json()["error"] == "invalid_grant"
 
 
+async def test_whoever_ends_a_user_s_logins_and_a_login_lock_in_one_order(
+    client: httpx2.AsyncClient, phone: Phone, database: asyncpg.Connection
+) -> None:
+    token = await challenge(client)
+    async with database.transaction():
+        await database.execute("SELECT FROM users FOR UPDATE")
+        waiting = asyncio.create_task(ask(client, grant_type=MFA, mfa_token=token, otp="000000"))
+        while not await database.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110 - another's
+            await asyncio.sleep(0.01)
+        await database.execute("DELETE FROM challenges")
+    assert (await waiting).json()["error"] == "invalid_grant"
+
+
 async def test_a_challenge_opens_nothing_else(client: httpx2.AsyncClient, phone: Phone) -> None:
     token = await challenge(client)
     assert (await client.get("/v1/users/me", headers={"Authorization": f"Bearer {token}"})).status_code == 401
@@ -220,15 +233,18 @@ async def test_a_narrowed_token_touches_none(
 async def test_an_administrator_helps(
     door: Door, client: httpx2.AsyncClient, phone: Phone, database: asyncpg.Connection
 ) -> None:
-    shown = (await door.do("list-factors", SUPERUSER)).body
+    ada = (await door.do("create-user", "ada@example.com", secret=PASSWORD)).body["id"]
+    for table in ("second_factors", "recovery_codes"):
+        await database.execute(f"UPDATE {table} SET user_id = $1", ada)  # noqa: S608 - ours
+    shown = (await door.do("list-factors", "ada@example.com")).body
     assert [(factor["kind"], factor["name"]) for factor in shown["factors"]] == [("totp", "phone")]
     assert shown["recovery_codes"] == 10
     for verb in ("list-factors", "reset-factors"):
         assert (await door.do(verb, "nobody@example.com")).code == "user-not-found"
     for _ in range(2):
-        left = (await door.do("reset-factors", SUPERUSER)).body
+        left = (await door.do("reset-factors", "ada@example.com")).body
         assert (left["factors"], left["recovery_codes"]) == ([], 0)
-    await log_in(client, SUPERUSER)
+    await log_in(client, "ada@example.com")
     entries = await database.fetch(
         "SELECT action, detail FROM audit_entries WHERE action LIKE 'user.%factor%' ORDER BY at, id"
     )
@@ -236,6 +252,19 @@ async def test_an_administrator_helps(
         ("user.add_factor", {"kind": "totp", "factor": phone.id}),
         ("user.reset_factors", {"removed": 1}),
     ]
+
+
+async def test_nobody_helps_themself(admin: httpx2.AsyncClient, client: httpx2.AsyncClient, phone: Phone) -> None:
+    """Whoever has found an open session, or a key, has not got the password."""
+    key = (await admin.post("/v1/api-keys", json={"user": SUPERUSER, "name": "x"})).json()["key"]
+    for headers in (dict(admin.headers), {"Authorization": f"Bearer {key}"}):
+        for method, path, body in (
+            ("DELETE", f"/v1/users/{SUPERUSER}/factors", None),
+            ("PUT", f"/v1/users/{SUPERUSER}/password", {"password": f"{PASSWORD} again"}),
+        ):
+            answer = await client.request(method, path, json=body, headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (403, "missing-scope"), path
+    assert (await ask(client, **PASSWORD_GRANT)).json()["error"] == "mfa_required"
 
 
 async def test_another_secret_key(app: FastAPI, client: httpx2.AsyncClient, phone: Phone) -> None:
