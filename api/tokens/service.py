@@ -55,8 +55,8 @@ class TokenService:
         if new.scopes is not None:
             require_held(new.scopes, powers, owner=user.handle)
         scopes = new.scopes
-        if scopes is None and self._actor.scopes != ALL_SCOPES:
-            # What the owner may do later, whoever issues this may not.
+        if scopes is None and (self._actor.narrowed or self._actor.scopes != ALL_SCOPES):
+            # What the owner may do later, whoever issues this may not; and nothing narrowed makes what is not.
             scopes = sorted(powers.scopes)
         row = await crud.add(
             self._session,

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from api.core.actor import ALL_SCOPES, Scope
 from api.signing_keys import crud as signing_keys
+from api.users.models import User
 from tests.conftest import PASSWORD, SUPERUSER, log_in, signed_in
 
 NEW = "five other unrelated words"
@@ -177,3 +178,15 @@ async def test_whoever_is_deactivated_while_something_is_waited_for_does_it_no_m
     assert (answer.status_code, answer.json()["code"]) == (401, "invalid-token")
     assert await database.fetchval("SELECT count(*) FROM users WHERE email = 'backdoor@example.com'") == 0
     assert await database.fetchval("SELECT count(*) FROM signing_keys") == 1
+
+
+async def test_a_key_makes_no_session_that_is_not_narrowed(
+    client: httpx2.AsyncClient, admin: httpx2.AsyncClient, superuser: User
+) -> None:
+    """Not even one that may do everything: a session of a person's own lets devices in, a key does not."""
+    key = (await admin.post("/v1/api-keys", json={"user": SUPERUSER, "name": "x", "scopes": sorted(ALL_SCOPES)})).json()
+    bearing = {"Authorization": f"Bearer {key['key']}"}
+    made = (await client.post("/v1/tokens", json={"user": SUPERUSER}, headers=bearing)).json()
+    device = (await client.post("/v1/auth/device")).json()["user_code"]
+    asking = {"Authorization": f"Bearer {made['access_token']}"}
+    assert (await client.post(f"/v1/devices/{device}/approve", headers=asking)).status_code == 403
