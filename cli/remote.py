@@ -7,7 +7,6 @@ import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
@@ -157,7 +156,7 @@ async def forget(*, quiet: bool = False) -> str | None:
         return None
     try:
         async with connected(kept["server"]) as client:
-            await ask(client, "POST", "/v1/auth/revoke", data={"token": kept["refresh_token"]})
+            await ask(client, "POST", "/v1/auth/revoke", {}, data={"token": kept["refresh_token"]})
     except ApictlError:
         if not quiet:
             raise
@@ -180,7 +179,7 @@ async def ask(
     client: "httpx2.AsyncClient",
     method: str,
     path: str,
-    wanted: Mapping[str, Any] = MappingProxyType({}),
+    wanted: Mapping[str, Any],
     *,
     token: str | None = None,
     data: dict[str, str] | None = None,

@@ -25,15 +25,14 @@ async function call(method, path, { form, json } = {}) {
   return said
 }
 
-function logOut(more) {
+// A page's own session ends with it.
+async function leave(more) {
+  if (!token) return
   const headers = { Authorization: `Bearer ${token}` }
   token = null
-  return fetch('/v1/auth/logout', { method: 'POST', headers, credentials: 'omit', ...more }).then(answer => answer.text()).catch(() => {})
+  await fetch('/v1/auth/logout', { method: 'POST', headers, credentials: 'omit', ...more }).then(answer => answer.text()).catch(() => {})
 }
-
-// A page's own session ends with it.
-const leave = async () => { if (token) await logOut() }
-addEventListener('pagehide', () => { if (token) logOut({ keepalive: true }) })
+addEventListener('pagehide', () => leave({ keepalive: true }))
 
 async function busy(element, work) {
   const buttons = element.querySelectorAll('button')
@@ -50,8 +49,9 @@ function show(shown) {
 
 // Has the browser make or use a passkey: `method` is create or get, `options` are the server's.
 async function passkey(method, options) {
+  const site = options.rpId ?? options.rp.id
   const read = globalThis.PublicKeyCredential?.[method === 'create' ? 'parseCreationOptionsFromJSON' : 'parseRequestOptionsFromJSON']
-  if (!read) throw new Error(`This browser offers no passkeys here. Bring it up to date, and open this page at ${options.rpId ?? options.rp.id}.`)
+  if (!read) throw new Error(`This browser offers no passkeys here. Bring it up to date, and open this page at ${site}.`)
   try {
     const credential = await navigator.credentials[method]({ publicKey: read.call(PublicKeyCredential, options) })
     return credential.toJSON()
@@ -59,7 +59,7 @@ async function passkey(method, options) {
     throw new Error({
       InvalidStateError: 'This passkey is enrolled already.',
       NotAllowedError: 'No passkey was used. Try again, or go on without.',
-      SecurityError: `Passkeys are good at ${options.rpId ?? options.rp?.id} only: open this page there.`,
+      SecurityError: `Passkeys are good at ${site} only: open this page there.`,
     }[error.name] ?? `The passkey did not work: ${error.message}`)
   }
 }

@@ -11,18 +11,26 @@ from fastapi.responses import HTMLResponse
 HERE: Final = Path(__file__).parent
 
 
+# What pages have in common, by what stands in a page where it goes.
+PARTS: Final = {
+    "/* page.css */": "page.css",
+    "/* page.js */": "page.js",
+    "<!-- login.html -->": "login.html",
+    "<!-- second.html -->": "second.html",
+}
+
+
 class Page:
-    """A page, read once. What all pages have in common comes from `page.css` and `page.js`.
+    """A page, read once, with the parts that pages have in common.
 
     Args:
-        path: The HTML, with `<style>/* page.css */` and `<script>/* page.js */` where the common parts go.
+        path: The HTML, with the marks of PARTS where they go.
     """
 
     def __init__(self, path: Path) -> None:
         html = path.read_text(encoding="utf-8")
-        for name in ("page.css", "page.js"):
-            common = (HERE / name).read_text(encoding="utf-8")
-            html = html.replace(f"/* {name} */", common)
+        for mark, name in PARTS.items():
+            html = html.replace(mark, (HERE / name).read_text(encoding="utf-8"))
         self._html = html
         self._headers = {
             "Content-Security-Policy": policy(html),

@@ -12,7 +12,7 @@ from api.devices.schemas import LIFETIME, DeviceIssued
 from api.tokens.authentication import Client
 from api.tokens.grants import begin_session
 from api.tokens.keys import Keys
-from api.tokens.refusals import InvalidGrant, InvalidScope, OAuthError
+from api.tokens.refusals import KNOWN_SCOPES, InvalidGrant, InvalidScope, OAuthError
 from api.tokens.schemas import TokenIssued
 from api.users import crud as users
 
@@ -72,7 +72,7 @@ class DeviceGrant:
         asked = (scope or "").split()
         if not ALL_SCOPES.issuperset(asked):
             # Whoever decides about the device is to see scopes, and no sentence of somebody's.
-            raise InvalidScope(hint=f"the scopes are: {' '.join(sorted(ALL_SCOPES))}")
+            raise InvalidScope(hint=KNOWN_SCOPES)
         device_code = new_device_code()
         device = None
         for _ in range(ATTEMPTS):

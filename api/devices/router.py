@@ -1,7 +1,7 @@
 """The HTTP door for devices that want to act for somebody, and for whoever decides about it."""
 
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Form, Response
 from fastapi import Path as InPath
@@ -12,11 +12,9 @@ from api.core.problems import responses
 from api.devices.dependencies import CurrentDeviceGrant, CurrentDevices
 from api.devices.schemas import DeviceForm, DeviceIssued, DeviceRead, UserCode
 from api.tokens.dependencies import CurrentClient
-from api.tokens.schemas import TokenRefused
+from api.tokens.router import REFUSED
 
 router = APIRouter(tags=["devices"])
-# How RFC 8628, section 3.2, has it refused: as by the token endpoint.
-REFUSED: Final[dict[int | str, dict[str, Any]]] = {400: {"model": TokenRefused, "description": "Refused"}}
 Code = Annotated[UserCode, InPath()]
 PAGE: Final = Page(Path(__file__).parent / "page.html")
 

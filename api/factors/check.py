@@ -28,12 +28,6 @@ def purpose(factor_id: UUID) -> str:
     return f"apictl totp {factor_id}"
 
 
-def secret_of(factor: SecondFactor, keys: Keys) -> str | None:
-    """Return the secret that an app shares with us; None if it was sealed with another secret key."""
-    found = None if factor.sealed is None else unseal(factor.sealed, keys.sealing, purpose=purpose(factor.id))
-    return None if found is None else found.decode()
-
-
 @dataclass(frozen=True, slots=True)
 class Proof:
     """What somebody shows besides a right password: one of these."""
@@ -46,7 +40,8 @@ class Proof:
 async def is_right(session: AsyncSession, user_id: UUID, keys: Keys, proof: Proof, *, about: bytes) -> bool:
     """Tell whether this is a second factor of the user now, and use it up; a wrong one is counted.
 
-    The caller commits, whatever comes of it.
+    The caller has locked the user, as whoever changes their factors does: of many guesses at once, one is looked at.
+    And it commits, whatever comes of it.
 
     Args:
         session: A transaction.
@@ -58,8 +53,6 @@ async def is_right(session: AsyncSession, user_id: UUID, keys: Keys, proof: Proo
     Raises:
         TooManyGuesses: The user has to wait first.
     """
-    # The user is locked, as by whoever changes their factors: of many guesses at once, one is looked at.
-    await users.by_id(session, user_id, lock=True)
     # Nobody guesses a signature, so whoever guesses passwords keeps no passkey waiting.
     wait = 0 if proof.credential is not None else await crud.wait_for(session, user_id)
     if wait:
@@ -79,11 +72,19 @@ async def shows(session: AsyncSession, user_id: UUID, keys: Keys, proof: Proof, 
     if proof.recovery_code is not None:
         return await crud.take_recovery_code(session, user_id, digest(as_written(proof.recovery_code)))
     for factor in await crud.of_user(session, user_id):
-        secret = secret_of(factor, keys) if factor.confirmed_at is not None else None
-        step = None if secret is None or proof.otp is None else step_of(secret, proof.otp, now=keys.now().timestamp())
-        if step is not None and await crud.take_step(session, factor.id, step=step):
+        if factor.confirmed_at is not None and await shows_otp(session, factor, keys, proof.otp):
             return True
     return False
+
+
+async def shows_otp(session: AsyncSession, factor: SecondFactor, keys: Keys, otp: str | None) -> bool:
+    """Tell whether an app shows this one-time password now, and use it up."""
+    sealed = factor.sealed
+    secret = None if sealed is None else unseal(sealed, keys.sealing, purpose=purpose(factor.id))
+    if secret is None or otp is None:
+        return False
+    step = step_of(secret.decode(), otp, now=keys.now().timestamp())
+    return step is not None and await crud.take_step(session, factor.id, step=step)
 
 
 async def passkey_of(
@@ -99,11 +100,12 @@ async def passkey_of(
         owner: Whose it has to be. Without one it stands for the password too, so its authenticator must have asked for
             a PIN or a finger.
     """
+    alone = owner is None
     assertion = await asyncio.to_thread(passkeys.Assertion.read, credential)
     if assertion is None:
         return None
     step = passkeys.made_at(assertion.challenge, keys.challenges, about, now=keys.now().timestamp())
-    factor = await crud.by_credential(session, assertion.credential_id)
+    factor = await crud.by_credential(session, assertion.credential.raw_id)
     if step is None or factor is None or factor.public_key is None or owner not in {None, factor.user_id}:
         return None
     sign_count = await asyncio.to_thread(
@@ -113,10 +115,11 @@ async def passkey_of(
         user_id=factor.user_id,
         public_key=factor.public_key,
         sign_count=factor.sign_count,
-        alone=owner is None,
+        alone=alone,
     )
-    # The user before the factor, as everywhere: two who lock in two orders wait for each other.
-    await users.by_id(session, factor.user_id, lock=True)
+    if alone:
+        # The user before the factor, as everywhere: two who lock in two orders wait for each other.
+        await users.by_id(session, factor.user_id, lock=True)
     if sign_count is None or not await crud.take_step(session, factor.id, step=step, sign_count=sign_count):
         return None
     return factor

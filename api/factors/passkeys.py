@@ -5,7 +5,6 @@ The library raises whatever it likes at a malformed answer, so every failure of 
 and they run in a thread.
 """
 
-import hashlib
 import hmac
 import ipaddress
 import json
@@ -13,11 +12,15 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit
 from uuid import UUID
 
 from api.core.errors import BadSettings
+from api.factors.codes import digest
+
+if TYPE_CHECKING:
+    from webauthn.helpers.structs import AuthenticationCredential
 
 log: Final = logging.getLogger("apictl")
 
@@ -62,11 +65,8 @@ class Site:
             address = None
         if address is not None and address.is_loopback:
             host, address = "localhost", None
-        if (
-            not host
-            or address is not None
-            or parts.scheme not in {"https", *(("http",) if host == "localhost" else ())}
-        ):
+        secure = host and (parts.scheme == "https" or (parts.scheme, host) == ("http", "localhost"))
+        if address is not None or not secure:
             raise BadSettings(
                 "Passkeys are not to be had at this URL",
                 cause="browsers bind them to a host by its name, and want https",
@@ -90,16 +90,14 @@ class Assertion:
     """An authenticator's answer to a challenge, read but not verified.
 
     Attributes:
-        credential_id: Which passkey it says it is.
+        credential: All of it: which passkey it says it is, and perhaps whose.
         challenge: What it answers.
-        user_handle: Whose it says it is, if it says so.
-        document: The whole of it.
+        cross_origin: Whether the page was shown inside of another site's.
     """
 
-    credential_id: bytes
+    credential: "AuthenticationCredential"
     challenge: bytes
-    user_handle: bytes | None
-    document: dict[str, Any]
+    cross_origin: bool
 
     @classmethod
     def read(cls, text: str) -> Self | None:
@@ -107,17 +105,11 @@ class Assertion:
         from webauthn.helpers import parse_authentication_credential_json, parse_client_data_json  # noqa: PLC0415
 
         try:
-            document = json.loads(text)
-            credential = parse_authentication_credential_json(document)
+            credential = parse_authentication_credential_json(json.loads(text))
             client_data = parse_client_data_json(credential.response.client_data_json)
         except Exception:  # noqa: BLE001 - see above
             return None
-        return cls(
-            credential_id=credential.raw_id,
-            challenge=client_data.challenge,
-            user_handle=credential.response.user_handle,
-            document=document,
-        )
+        return cls(credential, client_data.challenge, cross_origin=bool(client_data.cross_origin))
 
 
 def new_challenge(key: bytes, about: bytes, *, now: float) -> bytes:
@@ -231,17 +223,16 @@ def verified(
         alone: No password was asked for, so the authenticator must have asked for a PIN or a finger.
     """
     from webauthn import verify_authentication_response  # noqa: PLC0415
-    from webauthn.helpers import parse_authentication_credential_json, parse_client_data_json  # noqa: PLC0415
 
     # Alone, it has to say whose it is (WebAuthn, section 7.2); an older security key never says.
-    if assertion.user_handle != user_id.bytes and (alone or assertion.user_handle is not None):
+    user_handle = assertion.credential.response.user_handle
+    if user_handle != user_id.bytes and (alone or user_handle is not None):
+        return None
+    if assertion.cross_origin:
         return None
     try:
-        credential = parse_authentication_credential_json(assertion.document)
-        if parse_client_data_json(credential.response.client_data_json).cross_origin:
-            return None
         answer = verify_authentication_response(
-            credential=credential,
+            credential=assertion.credential,
             expected_challenge=assertion.challenge,
             expected_rp_id=site.rp_id,
             expected_origin=site.origin,
@@ -262,4 +253,4 @@ def about_factor(factor_id: UUID) -> bytes:
 
 def about_login(mfa_token: str) -> bytes:
     """Return the purpose of a challenge that goes on with this login."""
-    return b"second factor " + hashlib.sha256(mfa_token.encode()).digest()
+    return b"second factor " + digest(mfa_token)

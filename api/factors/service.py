@@ -12,8 +12,8 @@ from api.core.ids import uuid7
 from api.core.passwords import Passwords
 from api.core.sealing import seal
 from api.factors import crud
-from api.factors.check import purpose, secret_of
-from api.factors.codes import RECOVERY_CODES, digest, new_recovery_code, new_totp_secret, otpauth, qr_code, step_of
+from api.factors.check import purpose, shows_otp
+from api.factors.codes import RECOVERY_CODES, digest, new_recovery_code, new_totp_secret, otpauth, qr_code
 from api.factors.passkeys import NewPasskey, Site, about_factor, creation_options, new_challenge, registered
 from api.factors.schemas import FactorConfirm, FactorRead, Factors, PasskeyEnrolled, RecoveryCodes, TotpEnrolled
 from api.tokens.keys import Keys
@@ -92,7 +92,7 @@ class FactorService:
         user = await self._owner(current_password)
         site = Site.of(keys.issuer)
         factor_id = uuid7()
-        existing = [factor.credential_id for factor in await crud.of_user(self._session, user.id)]
+        factors = await crud.of_user(self._session, user.id)
         await crud.add(self._session, factor_id=factor_id, user_id=user.id, kind="passkey", name=name)
         options = await asyncio.to_thread(
             creation_options,
@@ -100,7 +100,7 @@ class FactorService:
             new_challenge(keys.challenges, about_factor(factor_id), now=keys.now().timestamp()),
             user_id=user.id,
             handle=user.handle,
-            existing=[one for one in existing if one is not None],
+            existing=[one.credential_id for one in factors if one.credential_id is not None],
         )
         return PasskeyEnrolled(id=factor_id, options=options)
 
@@ -126,13 +126,8 @@ class FactorService:
             raise FactorNotFound(f"No second factor {factor_id} waits to be confirmed")
         if waiting[0].kind == "passkey":
             await self._keep_passkey(factor_id, proof.credential, keys)
-        else:
-            secret = secret_of(waiting[0], keys)
-            step = (
-                None if secret is None or proof.otp is None else step_of(secret, proof.otp, now=keys.now().timestamp())
-            )
-            if step is None or not await crud.take_step(self._session, factor_id, step=step):
-                raise WrongOtp(hint="type what the app shows now; is its clock right?")
+        elif not await shows_otp(self._session, waiting[0], keys, proof.otp):
+            raise WrongOtp(hint="type what the app shows now; is its clock right?")
         await self._users.audit("user.add_factor", user, kind=waiting[0].kind, factor=str(factor_id))
         return await self._new_codes(user)
 

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.api_keys.secret import PREFIX
 from api.audit import crud as audit
 from api.config import Settings
-from api.core.actor import ALL_SCOPES, Actor, Scope
+from api.core.actor import Actor, Scope
 from api.core.runtime import Runtime
 from api.factors import crud as factors
 from api.factors.check import Proof, TooManyGuesses, is_right, passkey_of
@@ -25,7 +25,15 @@ from api.tokens import crud
 from api.tokens.authentication import Authentication, Bearer, Client
 from api.tokens.crud import Family
 from api.tokens.keys import InvalidToken, Keys
-from api.tokens.refusals import NEXT_STEP, InvalidClient, InvalidGrant, InvalidScope, MfaRequired, UnauthorizedClient
+from api.tokens.refusals import (
+    KNOWN_SCOPES,
+    NEXT_STEP,
+    InvalidClient,
+    InvalidGrant,
+    InvalidScope,
+    MfaRequired,
+    UnauthorizedClient,
+)
 from api.tokens.schemas import TokenIssued
 from api.tokens.secret import RefreshToken
 from api.tokens.service import issue
@@ -88,9 +96,7 @@ class Grants:
                 session, digest=digest(challenge), user_id=user.id, verified_hash=stored, scope=scope or ""
             )
         if otp is None:
-            required = MfaRequired(hint=NEXT_STEP)
-            required.mfa_token = challenge
-            raise required
+            raise MfaRequired(mfa_token=challenge, hint=NEXT_STEP)
         return await self.by_second_factor(challenge, Proof(otp=otp), client=client)
 
     async def by_second_factor(self, challenge: str, proof: Proof, *, client: Client) -> TokenIssued:
@@ -339,5 +345,5 @@ def requested_scopes(scope: str | None, held: frozenset[Scope]) -> frozenset[Sco
         return None
     wanted = held.intersection(scope.split())
     if not wanted:
-        raise InvalidScope(hint=f"the scopes are: {' '.join(sorted(ALL_SCOPES))}")
+        raise InvalidScope(hint=KNOWN_SCOPES)
     return wanted

@@ -1,15 +1,15 @@
 """How the OAuth endpoints refuse (RFC 6749, section 5.2; RFC 8628), and the grants that there are."""
 
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
+from api.core.actor import ALL_SCOPES
 from api.core.errors import ApictlError, Kind
 
 DEVICE_CODE: Final = "urn:ietf:params:oauth:grant-type:device_code"
 MFA: Final = "urn:apictl:params:oauth:grant-type:mfa"
 PASSKEY: Final = "urn:apictl:params:oauth:grant-type:passkey"
 GRANT_TYPES: Final = ("password", "refresh_token", "client_credentials", DEVICE_CODE, MFA, PASSKEY)
-
-
+KNOWN_SCOPES: Final = f"the scopes are: {' '.join(sorted(ALL_SCOPES))}"
 NEXT_STEP: Final = f"send a form with grant_type={MFA}, mfa_token, and otp, recovery_code or credential"
 
 
@@ -70,8 +70,9 @@ class MfaRequired(OAuthError):
     title = "A second factor is needed"
     error = "mfa_required"
 
-    # What goes on with the login.
-    mfa_token: str = ""
+    def __init__(self, detail: str | None = None, *, mfa_token: str = "", **words: Any) -> None:
+        super().__init__(detail, **words)
+        self.mfa_token = mfa_token
 
     def members(self) -> dict[str, str]:
         """Return what goes on with the login, besides what OAuth clients look for."""

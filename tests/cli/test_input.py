@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 
 from tests.conftest import PASSWORD
+from tests.support.postgres import somebody_waits
 from tests.support.processes import APICTL, Apictl, run
 from tests.support.terminal import terminal
 
@@ -204,14 +205,7 @@ async def test_a_signal_in_a_transaction_rolls_it_back(
     with TemporaryFile() as err, Path(os.devnull).open("r+b") as nothing:  # noqa: ASYNC230 - no file that blocks
         files = (nothing.fileno(), nothing.fileno(), err.fileno())
         process = apictl.start(["deactivate-user", "ada@example.com"], files, env=environment, cwd=None, terminal=False)
-        # Not pg_stat_activity, which stands still inside our own transaction.
-        waiting = (
-            "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database "
-            "WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()"
-        )
-        deadline = time.monotonic() + 20
-        while not await database.fetchval(waiting):
-            assert time.monotonic() < deadline
+        await somebody_waits(database)
         process.send_signal(sent)
         assert process.wait(timeout=10) == code
         err.seek(0)

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from api.users.models import User
 from tests.conftest import PASSWORD, SUPERUSER
+from tests.support.postgres import somebody_waits
 
 GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
 UNKNOWN: Final = "apictl_device_" + "A" * 43
@@ -160,8 +161,7 @@ async def test_two_who_lock_the_same_rows_do_not_wait_for_each_other(
     async with database.transaction():
         await database.execute("SELECT FROM users WHERE id = $1 FOR UPDATE", superuser.id)
         waiting = asyncio.create_task(poll(client, begun["device_code"]))
-        while not await database.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110 - another's
-            await asyncio.sleep(0.01)
+        await somebody_waits(database)
         await database.execute("DELETE FROM device_authorizations")
     assert (await waiting).json()["error"] == "invalid_grant"
 

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from api.factors.codes import step_of
 from tests.conftest import PASSWORD, SUPERUSER, log_in
 from tests.support.doors import Door
+from tests.support.postgres import somebody_waits
 
 MFA: Final = "urn:apictl:params:oauth:grant-type:mfa"
 PASSWORD_GRANT: Final = {"grant_type": "password", "username": SUPERUSER, "password": PASSWORD}
@@ -121,8 +122,7 @@ async def test_whoever_ends_a_user_s_logins_and_a_login_lock_in_one_order(
     async with database.transaction():
         await database.execute("SELECT FROM users FOR UPDATE")
         waiting = asyncio.create_task(ask(client, grant_type=MFA, mfa_token=token, otp="000000"))
-        while not await database.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110 - another's
-            await asyncio.sleep(0.01)
+        await somebody_waits(database)
         await database.execute("DELETE FROM challenges")
     assert (await waiting).json()["error"] == "invalid_grant"
 
