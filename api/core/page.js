@@ -2,11 +2,12 @@
 // What the pages for people have in common. A page has forms #ask and #second, and each of its steps is a .step.
 const at = id => document.getElementById(id)
 const GRANT = 'urn:apictl:params:oauth:grant-type:'
-let token = null
+let tokens = {}
 let waiting = null
 
-async function call(method, path, { form, json } = {}) {
-  const headers = token ? { Authorization: `Bearer ${token}` } : {}
+async function call(method, path, content = {}) {
+  const { form, json } = content
+  const headers = tokens.access_token ? { Authorization: `Bearer ${tokens.access_token}` } : {}
   if (json) headers['Content-Type'] = 'application/json'
   const body = json ? JSON.stringify(json) : form && new URLSearchParams(form)
   let answer
@@ -15,22 +16,31 @@ async function call(method, path, { form, json } = {}) {
   } catch {
     throw new Error('The server does not answer. Try again.')
   }
+  if (answer.status === 401 && tokens.refresh_token) {
+    // The access token's time is over; somebody has looked at the page for a quarter of an hour.
+    const form = { grant_type: 'refresh_token', refresh_token: tokens.refresh_token }
+    tokens = {}
+    tokens = await call('POST', '/v1/auth/token', { form })
+    return call(method, path, content)
+  }
   const text = await answer.text()
   let said = {}
   try { said = text ? JSON.parse(text) : {} } catch { /* not ours: somebody's in between */ }
   if (!answer.ok) {
-    const words = [said.detail, said.cause, said.hint].filter(Boolean).join('. ') || `The server answered ${answer.status}.`
+    const words = [said.detail, said.cause, said.hint].filter(Boolean).map(sentence).join(' ') || `The server answered ${answer.status}.`
     throw Object.assign(new Error(words), { waiting: said.mfa_token })
   }
   return said
 }
 
-// A page's own session ends with it.
+const sentence = words => words[0].toUpperCase() + words.slice(1) + (/[.?!]$/.test(words) ? '' : '.')
+
+// A page's own session ends with it; its refresh token is good for that when the access token is not any more.
 async function leave(more) {
-  if (!token) return
-  const headers = { Authorization: `Bearer ${token}` }
-  token = null
-  await fetch('/v1/auth/logout', { method: 'POST', headers, credentials: 'omit', ...more }).then(answer => answer.text()).catch(() => {})
+  if (!tokens.refresh_token) return
+  const body = new URLSearchParams({ token: tokens.refresh_token })
+  tokens = {}
+  await fetch('/v1/auth/revoke', { method: 'POST', body, credentials: 'omit', ...more }).then(answer => answer.text()).catch(() => {})
 }
 addEventListener('pagehide', () => leave({ keepalive: true }))
 
@@ -67,7 +77,7 @@ async function passkey(method, options) {
 // Calls `entered` when somebody has logged in by #ask, and by #second if that is needed.
 function onLogin(entered) {
   async function logIn(form) {
-    token = (await call('POST', '/v1/auth/token', { form })).access_token
+    tokens = await call('POST', '/v1/auth/token', { form })
     at('password').value = at('otp').value = ''
     await entered()
   }
@@ -101,6 +111,7 @@ function onLogin(entered) {
     })
   })
 
+  at('again').addEventListener('click', () => { at('problem').textContent = at('otp').value = ''; show('ask') })
   at('passkey').addEventListener('click', () => busy(at('ask'), () => byPasskey({}, 'passkey')))
   at('second-passkey').addEventListener('click', () => busy(at('second'), () => byPasskey({ mfa_token: waiting }, 'mfa')))
 }

@@ -9,6 +9,7 @@ from typing import Protocol, Self
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from api.config import Settings
+from api.core.errors import ApictlError
 from api.core.failures import translated
 from api.core.passwords import Passwords
 from api.database import make_engine
@@ -18,7 +19,9 @@ from api.postgres.embedded import EmbeddedPostgres
 class Transaction(Protocol):
     """`Runtime.transaction`."""
 
-    def __call__(self, *, readonly: bool = False) -> AbstractAsyncContextManager[AsyncSession]:
+    def __call__(
+        self, *, readonly: bool = False, commit_on: tuple[type[ApictlError], ...] = ()
+    ) -> AbstractAsyncContextManager[AsyncSession]:
         """Open a transaction."""
         ...
 
@@ -95,12 +98,15 @@ class Runtime:
             await engine.dispose()
 
     @asynccontextmanager
-    async def transaction(self, *, readonly: bool = False, rollback: bool = False) -> AsyncIterator[AsyncSession]:
+    async def transaction(
+        self, *, readonly: bool = False, rollback: bool = False, commit_on: tuple[type[ApictlError], ...] = ()
+    ) -> AsyncIterator[AsyncSession]:
         """Hold a session whose work is committed when the block ends without an error.
 
         Args:
             readonly: Each statement stands alone (autocommit): no round trips for BEGIN and COMMIT.
             rollback: Undo everything at the end, as for a dry run.
+            commit_on: Refusals in spite of which the work is committed: what was shown stays used up.
 
         Raises:
             ApictlError: The database's failures, in terms of the error table.
@@ -108,7 +114,11 @@ class Runtime:
         engine = self.engine.execution_options(isolation_level="AUTOCOMMIT") if readonly else self.engine
         with translated():
             async with AsyncSession(engine, expire_on_commit=False, autoflush=False) as session:
-                yield session
+                try:
+                    yield session
+                except commit_on:
+                    await session.commit()
+                    raise
                 if rollback:
                     await session.rollback()
                 else:

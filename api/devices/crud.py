@@ -37,8 +37,9 @@ async def add(session: AsyncSession, *, lifetime: int, **values: Any) -> Device 
 
 
 async def clean(session: AsyncSession) -> None:
-    """Remove what has been over for an hour."""
-    await session.execute(delete(Device).where(Device.expires_at < func.now() - KEPT))
+    """Remove what has been over for an hour, waiting for nobody who does the same."""
+    over = select(Device.id).where(Device.expires_at < func.now() - KEPT).with_for_update(skip_locked=True)
+    await session.execute(delete(Device).where(Device.id.in_(over)))
 
 
 async def approved_by(session: AsyncSession, digest: bytes) -> UUID | None:

@@ -10,10 +10,10 @@ from api.devices.codes import FORM, digest, new_device_code, new_user_code, show
 from api.devices.crud import Polled
 from api.devices.schemas import LIFETIME, DeviceIssued
 from api.tokens.authentication import Client
-from api.tokens.grants import begin_session
 from api.tokens.keys import Keys
 from api.tokens.refusals import KNOWN_SCOPES, InvalidGrant, InvalidScope, OAuthError
 from api.tokens.schemas import TokenIssued
+from api.tokens.sessions import begin_session
 from api.users import crud as users
 
 ATTEMPTS: Final = 5
@@ -83,7 +83,7 @@ class DeviceGrant:
                     lifetime=LIFETIME,
                     digest=digest(device_code),
                     user_code=new_user_code(),
-                    scope=" ".join(asked),
+                    scope=" ".join(sorted(set(asked))),
                     user_agent=client.user_agent,
                     address=client.address,
                 )
@@ -116,7 +116,8 @@ class DeviceGrant:
             raise InvalidGrant
         # What cannot be signed must not be used up.
         self._keys.require_signing()
-        async with self._transaction() as session:
+        # That the device asked is noted although it is refused; and one that asked for too much is done.
+        async with self._transaction(commit_on=(OAuthError,)) as session:
             # The user before the device, as everywhere: two who lock in two orders wait for each other.
             user_id = await crud.approved_by(session, digest(device_code))
             user = None if user_id is None else await users.by_id(session, user_id, lock=True)
@@ -137,8 +138,7 @@ class DeviceGrant:
                     label="device",
                     device=str(device.id),
                 )
-        # Only out here, when it is noted that the device asked.
-        raise refusal(polled)
+            raise refusal(polled)
 
 
 def ready(polled: Polled) -> bool:

@@ -7,12 +7,12 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.core.errors import ApictlError, Kind
+from api.core.runtime import Transaction
 from api.core.sealing import unseal
 from api.factors import crud, passkeys
 from api.factors.codes import as_written, digest, step_of
 from api.factors.models import SecondFactor
 from api.tokens.keys import Keys
-from api.users import crud as users
 
 
 class TooManyGuesses(ApictlError):
@@ -37,7 +37,37 @@ class Proof:
     credential: str | None = None
 
 
-async def is_right(session: AsyncSession, user_id: UUID, keys: Keys, proof: Proof, *, about: bytes) -> bool:
+@dataclass(frozen=True, slots=True)
+class SignedPasskey:
+    """A passkey that has signed a challenge of ours, which is not used up yet.
+
+    Attributes:
+        factor_id: The passkey.
+        user_id: Whose it is.
+        step: When the challenge was made, in microseconds since 1970.
+        sign_count: How often the authenticator says that it was used.
+    """
+
+    factor_id: UUID
+    user_id: UUID
+    step: int
+    sign_count: int
+
+
+async def require_turn(session: AsyncSession, user_id: UUID) -> None:
+    """Let a guess pass whose time has come.
+
+    Raises:
+        TooManyGuesses: The user has to wait first.
+    """
+    wait = await crud.wait_for(session, user_id)
+    if wait:
+        raise TooManyGuesses(retry_after=wait, hint=f"wait {wait} second{'' if wait == 1 else 's'}")
+
+
+async def is_right(
+    session: AsyncSession, user_id: UUID, keys: Keys, proof: Proof, *, passkey: SignedPasskey | None
+) -> bool:
     """Tell whether this is a second factor of the user now, and use it up; a wrong one is counted.
 
     The caller has locked the user, as whoever changes their factors does: of many guesses at once, one is looked at.
@@ -46,18 +76,11 @@ async def is_right(session: AsyncSession, user_id: UUID, keys: Keys, proof: Proo
     Args:
         session: A transaction.
         user_id: Who has to have it.
-        keys: What apps' secrets are sealed with, and challenges are made with.
+        keys: What apps' secrets are sealed with.
         proof: What they show.
-        about: What a passkey's challenge has to be for.
-
-    Raises:
-        TooManyGuesses: The user has to wait first.
+        passkey: The one that has signed `proof.credential`, if any has.
     """
-    # Nobody guesses a signature, so whoever guesses passwords keeps no passkey waiting.
-    wait = 0 if proof.credential is not None else await crud.wait_for(session, user_id)
-    if wait:
-        raise TooManyGuesses(retry_after=wait, hint=f"wait {wait} seconds")
-    if await shows(session, user_id, keys, proof, about=about):
+    if await shows(session, user_id, keys, proof, passkey=passkey):
         await crud.forget_failures(session, user_id)
         return True
     if proof.credential is None:
@@ -65,10 +88,12 @@ async def is_right(session: AsyncSession, user_id: UUID, keys: Keys, proof: Proo
     return False
 
 
-async def shows(session: AsyncSession, user_id: UUID, keys: Keys, proof: Proof, *, about: bytes) -> bool:
+async def shows(
+    session: AsyncSession, user_id: UUID, keys: Keys, proof: Proof, *, passkey: SignedPasskey | None
+) -> bool:
     """Tell whether the proof is one of the user's, and use it up."""
     if proof.credential is not None:
-        return await passkey_of(session, proof.credential, keys, about=about, owner=user_id) is not None
+        return passkey is not None and passkey.user_id == user_id and await use_up(session, passkey)
     if proof.recovery_code is not None:
         return await crud.take_recovery_code(session, user_id, digest(as_written(proof.recovery_code)))
     for factor in await crud.of_user(session, user_id):
@@ -87,26 +112,32 @@ async def shows_otp(session: AsyncSession, factor: SecondFactor, keys: Keys, otp
     return step is not None and await crud.take_step(session, factor.id, step=step)
 
 
-async def passkey_of(
-    session: AsyncSession, credential: str, keys: Keys, *, about: bytes, owner: UUID | None = None
-) -> SecondFactor | None:
-    """Return the passkey that has just signed a challenge of ours, and use the challenge up; None if none has.
+async def use_up(session: AsyncSession, passkey: SignedPasskey) -> bool:
+    """Use up the challenge that a passkey has signed; False if it, or a later one, was used before."""
+    return await crud.take_step(session, passkey.factor_id, step=passkey.step, sign_count=passkey.sign_count)
+
+
+async def signed_passkey(
+    transaction: Transaction, credential: str, keys: Keys, *, about: bytes, alone: bool
+) -> SignedPasskey | None:
+    """Return the passkey that has just signed a challenge of ours; None if none has.
 
     Args:
-        session: A transaction.
+        transaction: `Runtime.transaction`; what a passkey is looked up in is over before its signature is verified.
         credential: What a browser's `credential.toJSON()` gave, as text.
         keys: What challenges are made with.
         about: What the challenge has to be for.
-        owner: Whose it has to be. Without one it stands for the password too, so its authenticator must have asked for
-            a PIN or a finger.
+        alone: It stands for the password too, so its authenticator must have asked for a PIN or a finger.
     """
-    alone = owner is None
     assertion = await asyncio.to_thread(passkeys.Assertion.read, credential)
     if assertion is None:
         return None
     step = passkeys.made_at(assertion.challenge, keys.challenges, about, now=keys.now().timestamp())
-    factor = await crud.by_credential(session, assertion.credential.raw_id)
-    if step is None or factor is None or factor.public_key is None or owner not in {None, factor.user_id}:
+    if step is None:
+        return None
+    async with transaction(readonly=True) as session:
+        factor = await crud.by_credential(session, assertion.credential.raw_id)
+    if factor is None or factor.public_key is None:
         return None
     sign_count = await asyncio.to_thread(
         passkeys.verified,
@@ -117,9 +148,4 @@ async def passkey_of(
         sign_count=factor.sign_count,
         alone=alone,
     )
-    if alone:
-        # The user before the factor, as everywhere: two who lock in two orders wait for each other.
-        await users.by_id(session, factor.user_id, lock=True)
-    if sign_count is None or not await crud.take_step(session, factor.id, step=step, sign_count=sign_count):
-        return None
-    return factor
+    return None if sign_count is None else SignedPasskey(factor.id, factor.user_id, step, sign_count)

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, insert, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.factors.models import Challenge, RecoveryCode, SecondFactor
@@ -13,6 +13,8 @@ from api.factors.passkeys import NewPasskey
 from api.users.models import User
 
 CHALLENGE_LIFE: Final = timedelta(minutes=5)
+# From the enrolment of a factor to the proof that it works.
+CONFIRMATION_LIFE: Final = timedelta(minutes=10)
 ATTEMPTS: Final = 5
 # Wrong passwords that cost nothing; from then on each doubles the wait, up to a quarter of an hour.
 FREE: Final = 5
@@ -46,11 +48,23 @@ async def by_credential(session: AsyncSession, credential_id: bytes) -> SecondFa
     return (await session.scalars(statement)).one_or_none()
 
 
-async def confirm_passkey(session: AsyncSession, factor_id: UUID, new: NewPasskey, *, step: int) -> None:
-    """Keep what an authenticator has made for a factor that waits for it."""
-    await session.execute(
+async def waiting(session: AsyncSession, user_id: UUID, factor_id: UUID) -> SecondFactor | None:
+    """Return a factor of the user's that may still be confirmed."""
+    statement = select(SecondFactor).where(
+        SecondFactor.id == factor_id,
+        SecondFactor.user_id == user_id,
+        SecondFactor.confirmed_at.is_(None),
+        SecondFactor.created_at > func.now() - CONFIRMATION_LIFE,
+        SecondFactor.failures < ATTEMPTS,
+    )
+    return (await session.scalars(statement)).one_or_none()
+
+
+async def confirm_passkey(session: AsyncSession, factor_id: UUID, new: NewPasskey, *, step: int) -> bool:
+    """Keep what an authenticator has made for a factor that waits for it; False if it does not, any more."""
+    statement = (
         update(SecondFactor)
-        .where(SecondFactor.id == factor_id)
+        .where(SecondFactor.id == factor_id, SecondFactor.confirmed_at.is_(None))
         .values(
             credential_id=new.credential_id,
             public_key=new.public_key,
@@ -58,7 +72,9 @@ async def confirm_passkey(session: AsyncSession, factor_id: UUID, new: NewPasske
             last_step=step,
             confirmed_at=func.now(),
         )
+        .returning(SecondFactor.id)
     )
+    return await session.scalar(statement) is not None
 
 
 async def is_asked_for(session: AsyncSession, user_id: UUID) -> bool:
@@ -68,10 +84,18 @@ async def is_asked_for(session: AsyncSession, user_id: UUID) -> bool:
 
 
 async def take_step(session: AsyncSession, factor_id: UUID, *, step: int, sign_count: int = 0) -> bool:
-    """Note that the password of a time step, or a challenge, was used; False if it, or a later one, was used before."""
+    """Note that the password of a time step, or a challenge, was used; False if it, or a later one, was used before.
+
+    The counter of a passkey goes up, or is 0 for ever (WebAuthn, section 6.1.1): of two answers at once that both were
+    right when they were looked at, the copy's is not any more.
+    """
     statement = (
         update(SecondFactor)
-        .where(SecondFactor.id == factor_id, or_(SecondFactor.last_step.is_(None), SecondFactor.last_step < step))
+        .where(
+            SecondFactor.id == factor_id,
+            or_(SecondFactor.last_step.is_(None), SecondFactor.last_step < step),
+            or_(SecondFactor.sign_count < sign_count, and_(SecondFactor.sign_count == 0, literal(sign_count) == 0)),
+        )
         .values(
             last_step=step,
             sign_count=sign_count,
@@ -83,11 +107,12 @@ async def take_step(session: AsyncSession, factor_id: UUID, *, step: int, sign_c
     return await session.scalar(statement) is not None
 
 
-async def note_failure(session: AsyncSession, user_id: UUID) -> None:
-    """Count a wrong password against every factor of the user."""
+async def note_failure(session: AsyncSession, user_id: UUID, *, factor_id: UUID | None = None) -> None:
+    """Count a wrong password against every factor that is asked for, or against one that is to be confirmed."""
+    whose = SecondFactor.confirmed_at.is_not(None) if factor_id is None else SecondFactor.id == factor_id
     await session.execute(
         update(SecondFactor)
-        .where(SecondFactor.user_id == user_id)
+        .where(SecondFactor.user_id == user_id, whose)
         .values(failures=SecondFactor.failures + 1, failed_at=func.now())
     )
 
@@ -102,7 +127,9 @@ async def wait_for(session: AsyncSession, user_id: UUID) -> int:
     """Return how many seconds the user has to wait before the next guess."""
     delay = func.least(func.power(2, func.least(SecondFactor.failures - FREE, 20)), LONGEST)
     left = func.extract("epoch", SecondFactor.failed_at - func.now()) + delay
-    statement = select(func.max(left)).where(SecondFactor.user_id == user_id, SecondFactor.failures >= FREE)
+    statement = select(func.max(left)).where(
+        SecondFactor.user_id == user_id, SecondFactor.confirmed_at.is_not(None), SecondFactor.failures >= FREE
+    )
     seconds = await session.scalar(statement)
     return max(0, -(-int(seconds * 1000) // 1000)) if seconds is not None and seconds > 0 else 0
 
@@ -139,25 +166,27 @@ async def take_recovery_code(session: AsyncSession, user_id: UUID, digest: bytes
 
 async def add_challenge(session: AsyncSession, *, digest: bytes, user_id: UUID, verified_hash: str, scope: str) -> None:
     """Insert a login that waits for the second factor; those that waited too long are removed."""
-    await session.execute(delete(Challenge).where(Challenge.expires_at < func.now()))
     values = {"digest": digest, "user_id": user_id, "verified_hash": verified_hash, "scope": scope}
     await session.execute(insert(Challenge).values(expires_at=func.now() + CHALLENGE_LIFE, **values))
+    # Last, and waiting for nobody: others hold such logins and wait for the user that we hold.
+    over = select(Challenge.digest).where(Challenge.expires_at < func.now()).with_for_update(skip_locked=True)
+    await session.execute(delete(Challenge).where(Challenge.digest.in_(over)))
 
 
-async def lock_challenged(session: AsyncSession, digest: bytes) -> None:
-    """Lock the user whose login waits, if there is one: before the login, as whoever ends all of a user's does."""
-    whose = select(Challenge.user_id).where(Challenge.digest == digest).scalar_subquery()
-    await session.execute(select(User.id).where(User.id == whose).with_for_update())
+def live(digest: bytes) -> ColumnElement[bool]:
+    """Return the condition that a login waits, and has attempts left."""
+    return and_(Challenge.digest == digest, Challenge.expires_at > func.now(), Challenge.attempts < ATTEMPTS)
+
+
+async def lock_challenged(session: AsyncSession, digest: bytes) -> UUID | None:
+    """Lock the user whose login waits, and return who it is: before the login, as whoever ends all of a user's does."""
+    whose = select(Challenge.user_id).where(live(digest)).scalar_subquery()
+    return await session.scalar(select(User.id).where(User.id == whose).with_for_update())
 
 
 async def try_challenge(session: AsyncSession, digest: bytes) -> Challenge | None:
     """Count an attempt; None if there is no such login, or it had its attempts."""
-    statement = (
-        update(Challenge)
-        .where(Challenge.digest == digest, Challenge.expires_at > func.now(), Challenge.attempts < ATTEMPTS)
-        .values(attempts=Challenge.attempts + 1)
-        .returning(Challenge)
-    )
+    statement = update(Challenge).where(live(digest)).values(attempts=Challenge.attempts + 1).returning(Challenge)
     return (await session.scalars(statement)).one_or_none()
 
 
@@ -166,12 +195,7 @@ async def passkeys_for(session: AsyncSession, digest: bytes) -> list[bytes]:
     statement = (
         select(SecondFactor.credential_id)
         .join(Challenge, Challenge.user_id == SecondFactor.user_id)
-        .where(
-            Challenge.digest == digest,
-            Challenge.expires_at > func.now(),
-            Challenge.attempts < ATTEMPTS,
-            SecondFactor.credential_id.is_not(None),
-        )
+        .where(live(digest), SecondFactor.credential_id.is_not(None))
         .order_by(SecondFactor.id)
     )
     return [found for found in await session.scalars(statement) if found is not None]

@@ -184,7 +184,12 @@ def request_options(site: Site, challenge: bytes, *, allowed: Sequence[bytes]) -
 def registered(site: Site, document: dict[str, Any], key: bytes, about: bytes, *, now: float) -> NewPasskey | str:
     """Return the passkey that an authenticator has made, or why its answer is refused."""
     from webauthn import verify_registration_response  # noqa: PLC0415
-    from webauthn.helpers import parse_client_data_json, parse_registration_credential_json  # noqa: PLC0415
+    from webauthn.helpers import (  # noqa: PLC0415
+        decode_credential_public_key,
+        decoded_public_key_to_cryptography,
+        parse_client_data_json,
+        parse_registration_credential_json,
+    )
 
     try:
         credential = parse_registration_credential_json(document)
@@ -201,6 +206,8 @@ def registered(site: Site, document: dict[str, Any], key: bytes, about: bytes, *
             expected_rp_id=site.rp_id,
             expected_origin=site.origin,
         )
+        # Nothing is signed at an enrolment: a key that no signature can be verified with would be found out too late.
+        decoded_public_key_to_cryptography(decode_credential_public_key(made.credential_public_key))
     except Exception as error:  # noqa: BLE001 - see above
         log.info("A passkey was refused: %s", type(error).__name__)
         return "it cannot be read"

@@ -63,7 +63,7 @@ async def enroll_passkey(
 async def confirm_factor(
     factor_id: FactorId, proof: FactorConfirm, factors: CurrentFactors, keys: CurrentKeys, response: Response
 ) -> RecoveryCodes:
-    """Have the factor asked for at every login from now on; the recovery codes are shown this once."""
+    """Have the factor asked for at every login from now on; with the first one, recovery codes are shown, this once."""
     response.headers["Cache-Control"] = "no-store"
     return await factors.confirm_factor(factor_id, proof, keys)
 

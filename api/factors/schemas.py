@@ -71,11 +71,13 @@ class OwnPassword(Body):
 
 
 class RecoveryCodes(BaseModel):
-    """Codes to be kept on paper, each good once, shown this once; those before are good no more."""
+    """Codes to be kept on paper, each good once, shown this once."""
 
     model_config = ConfigDict(extra="forbid")
 
-    recovery_codes: list[str]
+    recovery_codes: Annotated[
+        list[str], Field(description="Empty where a factor was added and there are some already: those stay good.")
+    ]
 
 
 class FactorRead(BaseModel):

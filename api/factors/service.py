@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.core.actor import Actor, Scope
@@ -14,12 +15,12 @@ from api.core.sealing import seal
 from api.factors import crud
 from api.factors.check import purpose, shows_otp
 from api.factors.codes import RECOVERY_CODES, digest, new_recovery_code, new_totp_secret, otpauth, qr_code
+from api.factors.models import SecondFactor
 from api.factors.passkeys import NewPasskey, Site, about_factor, creation_options, new_challenge, registered
 from api.factors.schemas import FactorConfirm, FactorRead, Factors, PasskeyEnrolled, RecoveryCodes, TotpEnrolled
 from api.tokens.keys import Keys
 from api.users.models import User
 from api.users.records import UserRecords
-from api.users.service import WrongPassword
 
 
 class FactorNotFound(ApictlError):
@@ -69,7 +70,7 @@ class FactorService:
         Raises:
             WrongPassword: The current password does not match.
         """
-        user = await self._owner(current_password)
+        user = await self._users.lock_verified(await self._users.verified(current_password, self._passwords))
         secret, factor_id = new_totp_secret(), uuid7()
         await crud.add(
             self._session,
@@ -89,7 +90,7 @@ class FactorService:
             WrongPassword: The current password does not match.
             BadSettings: Browsers offer no passkeys at this deployment's URL.
         """
-        user = await self._owner(current_password)
+        user = await self._users.lock_verified(await self._users.verified(current_password, self._passwords))
         site = Site.of(keys.issuer)
         factor_id = uuid7()
         factors = await crud.of_user(self._session, user.id)
@@ -107,7 +108,7 @@ class FactorService:
     async def confirm_factor(self, factor_id: UUID, proof: FactorConfirm, keys: Keys) -> RecoveryCodes:
         """Have a factor asked for at every login from now on.
 
-        Returns new recovery codes; those before are good no more.
+        Returns recovery codes; none if the user has some already: those stay good.
 
         Raises:
             FactorNotFound: There is none of the actor's that waits to be confirmed.
@@ -116,22 +117,41 @@ class FactorService:
             PasskeyExists: It is somebody's already.
         """
         user_id = self._actor.require_own_session()
+        gone = FactorNotFound(f"No second factor {factor_id} waits to be confirmed", hint="enrol it again")
+        factor = await crud.waiting(self._session, user_id, factor_id)
+        if factor is None:
+            raise gone
+        # Before anything is locked: no row waits for a signature, nor a connection.
+        await self._session.close()
+        made = await self._made(factor_id, proof.credential, keys) if factor.kind == "passkey" else None
         user = await self._users.lock(str(user_id))
-        waiting = [
-            factor
-            for factor in await crud.of_user(self._session, user.id)
-            if factor.id == factor_id and factor.confirmed_at is None
-        ]
-        if not waiting:
-            raise FactorNotFound(f"No second factor {factor_id} waits to be confirmed")
-        if waiting[0].kind == "passkey":
-            await self._keep_passkey(factor_id, proof.credential, keys)
-        elif not await shows_otp(self._session, waiting[0], keys, proof.otp):
-            raise WrongOtp(hint="type what the app shows now; is its clock right?")
-        await self._users.audit("user.add_factor", user, kind=waiting[0].kind, factor=str(factor_id))
+        # Locked: whoever ends the user's sessions ends this one first, or finds the factor.
+        await self._users.require_still()
+        if made is None:
+            await self._keep_app(factor, proof.otp, keys)
+        elif not await self._keep_passkey(factor_id, made, keys):
+            raise gone
+        await self._users.audit("user.add_factor", user, kind=factor.kind, factor=str(factor_id))
+        if await crud.count_recovery_codes(self._session, user.id):
+            return RecoveryCodes(recovery_codes=[])
         return await self._new_codes(user)
 
-    async def _keep_passkey(self, factor_id: UUID, credential: dict[str, Any] | None, keys: Keys) -> None:
+    async def _keep_app(self, factor: SecondFactor, otp: str | None, keys: Keys) -> None:
+        if not await shows_otp(self._session, factor, keys, otp):
+            await crud.note_failure(self._session, factor.user_id, factor_id=factor.id)
+            # The count has to outlive the refusal.
+            await self._session.commit()
+            raise WrongOtp(hint="type what the app shows now; is its clock right?")
+
+    async def _keep_passkey(self, factor_id: UUID, made: NewPasskey, keys: Keys) -> bool:
+        step = int(keys.now().timestamp() * 1_000_000)
+        try:
+            return await crud.confirm_passkey(self._session, factor_id, made, step=step)
+        except IntegrityError:
+            # The unique index decides, also between two at once; it is the only constraint that this can break.
+            raise PasskeyExists from None
+
+    async def _made(self, factor_id: UUID, credential: dict[str, Any] | None, keys: Keys) -> NewPasskey:
         site, now = Site.of(keys.issuer), keys.now().timestamp()
         made: NewPasskey | str = "there is no credential in the request"
         if credential is not None:
@@ -140,9 +160,7 @@ class FactorService:
             )
         if isinstance(made, str):
             raise WrongPasskey(cause=made, hint=f"begin again, at {site.origin} (that is APICTL_ISSUER)")
-        if await crud.by_credential(self._session, made.credential_id) is not None:
-            raise PasskeyExists
-        await crud.confirm_passkey(self._session, factor_id, made, step=int(now * 1_000_000))
+        return made
 
     async def new_recovery_codes(self, current_password: str) -> RecoveryCodes:
         """Make new recovery codes; those before are good no more.
@@ -151,7 +169,7 @@ class FactorService:
             WrongPassword: The current password does not match.
             FactorNotFound: The actor has no second factor.
         """
-        user = await self._owner(current_password)
+        user = await self._users.lock_verified(await self._users.verified(current_password, self._passwords))
         if not await crud.is_asked_for(self._session, user.id):
             raise FactorNotFound("You have no second factor", hint="enrol one first")
         await self._users.audit("user.new_recovery_codes", user)
@@ -164,7 +182,7 @@ class FactorService:
             WrongPassword: The current password does not match.
             FactorNotFound: There is none of the actor's.
         """
-        user = await self._owner(current_password)
+        user = await self._users.lock_verified(await self._users.verified(current_password, self._passwords))
         if not await crud.remove(self._session, user.id, factor_id=factor_id):
             raise FactorNotFound(f"You have no second factor {factor_id}")
         if not await crud.is_asked_for(self._session, user.id):
@@ -198,19 +216,6 @@ class FactorService:
         if count:
             await self._users.audit("user.reset_factors", user, removed=count)
         return await self._read(user), count > 0
-
-    async def _owner(self, current_password: str) -> User:
-        """Return the user who asks, who knows their password, locked."""
-        found = await self._users.get(str(self._actor.require_own_session()))
-        # No connection waits for a hash.
-        await self._session.close()
-        if not (await self._passwords.verify(current_password, found.password_hash)).ok:
-            raise WrongPassword
-        await self._users.require_still()
-        user = await self._users.lock(str(found.id))
-        if user.password_hash != found.password_hash:
-            raise WrongPassword
-        return user
 
     async def _new_codes(self, user: User) -> RecoveryCodes:
         codes = [new_recovery_code() for _ in range(RECOVERY_CODES)]

@@ -11,6 +11,7 @@ from api.core.actor import SCOPE_TEXTS, Actor
 from api.core.dependencies import CurrentRuntime, CurrentSession, RequestId
 from api.core.errors import NotAuthenticated
 from api.core.text import one_line
+from api.factors.grant import FactorGrant
 from api.signing_keys.ring import fresh
 from api.tokens.authentication import Authentication, Client
 from api.tokens.grants import Grants
@@ -67,6 +68,14 @@ def get_grants(runtime: CurrentRuntime, keys: CurrentKeys) -> Grants:
 
 
 CurrentGrants = Annotated[Grants, Depends(get_grants)]
+
+
+def get_factor_grant(runtime: CurrentRuntime, keys: CurrentKeys) -> FactorGrant:
+    """Return the grants of what somebody has."""
+    return FactorGrant(runtime, keys)
+
+
+CurrentFactorGrant = Annotated[FactorGrant, Depends(get_factor_grant)]
 
 
 def get_client(request: Request, request_id: RequestId) -> Client:

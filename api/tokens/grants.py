@@ -4,42 +4,33 @@ Each opens its own transactions, unlike a service: no connection may wait for a 
 must stay ended although the request is refused.
 """
 
-import asyncio
 import time
 from contextlib import suppress
-from uuid import UUID
-
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.api_keys.secret import PREFIX
 from api.audit import crud as audit
-from api.config import Settings
 from api.core.actor import Actor, Scope
 from api.core.runtime import Runtime
 from api.factors import crud as factors
-from api.factors.check import Proof, TooManyGuesses, is_right, passkey_of
-from api.factors.codes import CHALLENGE_FORM, digest, new_mfa_token
-from api.factors.passkeys import LOGIN, Site, about_login, new_challenge, request_options
-from api.factors.schemas import PasskeyOptions
+from api.factors.check import Proof
+from api.factors.codes import digest, new_mfa_token
+from api.factors.grant import FactorGrant
 from api.tokens import crud
 from api.tokens.authentication import Authentication, Bearer, Client
 from api.tokens.crud import Family
 from api.tokens.keys import InvalidToken, Keys
 from api.tokens.refusals import (
-    KNOWN_SCOPES,
     NEXT_STEP,
     InvalidClient,
     InvalidGrant,
-    InvalidScope,
     MfaRequired,
     UnauthorizedClient,
 )
 from api.tokens.schemas import TokenIssued
 from api.tokens.secret import RefreshToken
 from api.tokens.service import issue
+from api.tokens.sessions import begin_session, requested_scopes
 from api.users import crud as users
-from api.users.models import User
-from api.users.records import powers_of
 from api.users.schemas import canonical_email
 
 
@@ -56,6 +47,7 @@ class Grants:
         self._passwords = runtime.passwords
         self._keys = keys
         self._settings = runtime.settings
+        self._factors = FactorGrant(runtime, keys)
 
     async def by_password(
         self, username: str, password: str, *, otp: str | None = None, scope: str | None, client: Client
@@ -88,109 +80,25 @@ class Grants:
         # What cannot be signed must not be written down as issued.
         self._keys.require_signing()
         async with self._transaction() as session:
-            asked_for = await factors.is_asked_for(session, user.id)
-            if not asked_for:
-                return await self._begin(session, user.id, stored, rehash=verified.rehash, scope=scope, client=client)
-            challenge = new_mfa_token()
+            if verified.rehash is not None:
+                if not await users.renew_hash(session, user.id, verified_hash=stored, rehash=verified.rehash):
+                    raise PasswordChanged
+                stored = verified.rehash
+            if not await factors.is_asked_for(session, user.id):
+                # Fails if the user was deactivated, or the password changed, while it was being verified.
+                now = await users.record_login(session, user.id, verified_hash=stored)
+                if now is None:
+                    raise PasswordChanged
+                return await begin_session(
+                    session, now, scope=scope, client=client, keys=self._keys, settings=self._settings
+                )
+            mfa_token = new_mfa_token()
             await factors.add_challenge(
-                session, digest=digest(challenge), user_id=user.id, verified_hash=stored, scope=scope or ""
+                session, digest=digest(mfa_token), user_id=user.id, verified_hash=stored, scope=scope or ""
             )
         if otp is None:
-            raise MfaRequired(mfa_token=challenge, hint=NEXT_STEP)
-        return await self.by_second_factor(challenge, Proof(otp=otp), client=client)
-
-    async def by_second_factor(self, challenge: str, proof: Proof, *, client: Client) -> TokenIssued:
-        """Go on with a login whose password was right.
-
-        Raises:
-            InvalidGrant: There is no such login, or it took too long, or the second factor is not right.
-            TooManyGuesses: The user has to wait.
-        """
-        if not CHALLENGE_FORM.fullmatch(challenge):
-            raise InvalidGrant
-        self._keys.require_signing()
-        refused: TooManyGuesses | InvalidScope | None = None
-        async with self._transaction() as session:
-            await factors.lock_challenged(session, digest(challenge))
-            found = await factors.try_challenge(session, digest(challenge))
-            if found is not None:
-                try:
-                    right = await is_right(session, found.user_id, self._keys, proof, about=about_login(challenge))
-                except TooManyGuesses as error:
-                    right, refused = False, error
-                if right:
-                    await factors.remove_challenge(session, found.digest)
-                    try:
-                        return await self._begin(
-                            session, found.user_id, found.verified_hash, rehash=None, scope=found.scope, client=client
-                        )
-                    except PasswordChanged:
-                        raise InvalidGrant from None
-                    except InvalidScope as error:
-                        refused = error
-        # Only out here, when the attempt is counted, and what was shown is used up.
-        if refused is not None:
-            raise refused
-        if found is not None:
-            raise InvalidGrant("The second factor is not right")
-        raise InvalidGrant("No login waits for this mfa_token", hint="log in again: it is good for five minutes")
-
-    async def passkey_options(self, mfa_token: str | None) -> PasskeyOptions:
-        """Make what a browser asks a passkey with: alone, or after a right password.
-
-        Raises:
-            InvalidGrant: There is no such login that waits for a second factor, or its user has no passkey.
-            BadSettings: Browsers offer no passkeys at this deployment's URL.
-        """
-        allowed: list[bytes] = []
-        if mfa_token is not None:
-            async with self._transaction(readonly=True) as session:
-                allowed = await factors.passkeys_for(session, digest(mfa_token))
-            if not allowed:
-                raise InvalidGrant("No login with a passkey waits for this mfa_token")
-        about = LOGIN if mfa_token is None else about_login(mfa_token)
-        challenge = new_challenge(self._keys.challenges, about, now=self._keys.now().timestamp())
-        options = await asyncio.to_thread(request_options, Site.of(self._keys.issuer), challenge, allowed=allowed)
-        return PasskeyOptions(options=options)
-
-    async def by_passkey(self, credential: str, *, scope: str | None, client: Client) -> TokenIssued:
-        """Log in whoever a passkey belongs to; its authenticator has asked them for a PIN or a finger.
-
-        Raises:
-            InvalidGrant: No passkey of an active user has signed a challenge of ours just now, and for the first time.
-            InvalidScope: The user holds none of the scopes.
-            BadSettings: Browsers offer no passkeys at this deployment's URL.
-        """
-        self._keys.require_signing()
-        async with self._transaction() as session:
-            factor = await passkey_of(session, credential, self._keys, about=LOGIN)
-            user = None if factor is None else await users.record_login(session, factor.user_id, verified_hash=None)
-            if user is None:
-                raise InvalidGrant
-            return await begin_session(
-                session, user, scope=scope, client=client, keys=self._keys, settings=self._settings, by="passkey"
-            )
-
-    async def _begin(
-        self,
-        session: AsyncSession,
-        user_id: UUID,
-        verified_hash: str,
-        *,
-        rehash: str | None,
-        scope: str | None,
-        client: Client,
-    ) -> TokenIssued:
-        """Begin a session for a user who has shown all that was asked for.
-
-        Raises:
-            PasswordChanged: Not the one who was asked, any more.
-        """
-        # Fails if the user was deactivated, or the password changed, while it was being verified.
-        user = await users.record_login(session, user_id, verified_hash=verified_hash, rehash=rehash)
-        if user is None:
-            raise PasswordChanged
-        return await begin_session(session, user, scope=scope, client=client, keys=self._keys, settings=self._settings)
+            raise MfaRequired(mfa_token=mfa_token, hint=NEXT_STEP)
+        return await self._factors.by_second_factor(mfa_token, Proof(otp=otp), client=client)
 
     async def by_refresh_token(self, text: str, *, scope: str | None, client: Client) -> TokenIssued:
         """Rotate a refresh token.
@@ -294,56 +202,9 @@ class Grants:
         return bearer
 
 
-async def begin_session(
-    session: AsyncSession,
-    user: User,
-    *,
-    scope: str | None,
-    client: Client,
-    keys: Keys,
-    settings: Settings,
-    label: str = "",
-    **detail: str,
-) -> TokenIssued:
-    """Begin a session of somebody who has shown all that was asked for; `detail` goes into its audit entry.
-
-    Raises:
-        InvalidScope: The user holds none of the scopes.
-    """
-    powers = await powers_of(session, user)
-    asked = requested_scopes(scope, powers.scopes)
-    row = await crud.add(
-        session,
-        user_id=user.id,
-        ttl=settings.session_ttl,
-        scopes=None if asked is None else sorted(asked),
-        label=label,
-        user_agent=client.user_agent,
-        address=client.address,
-    )
-    actor = Actor(name=user.handle, scopes=powers.scopes, door="http", user_id=user.id, request_id=client.request_id)
-    entry = {"user": user.handle, **detail}
-    await audit.add(session, actor, action="session.login", target="session", target_id=row.id, detail=entry)
-    return issue(row, powers.scopes if asked is None else asked, keys, settings)
-
-
 def email_or_nobody(username: str) -> str:
     """Return the canonical address, or one that nobody can have: the same statement runs for both."""
     try:
         return canonical_email(username)
     except ValueError:
         return ""
-
-
-def requested_scopes(scope: str | None, held: frozenset[Scope]) -> frozenset[Scope] | None:
-    """Return those of the scopes asked for that can be granted; None if none was asked for.
-
-    Raises:
-        InvalidScope: None of them can be granted.
-    """
-    if not scope:
-        return None
-    wanted = held.intersection(scope.split())
-    if not wanted:
-        raise InvalidScope(hint=KNOWN_SCOPES)
-    return wanted

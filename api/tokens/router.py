@@ -8,10 +8,18 @@ from fastapi import APIRouter, Form, Path, Query, Response
 from api.core.problems import responses
 from api.devices.dependencies import CurrentDeviceGrant
 from api.factors.check import Proof
+from api.factors.grant import FactorGrant
 from api.factors.schemas import PasskeyOptions
 from api.tokens.authentication import Client
-from api.tokens.dependencies import BasicClient, CurrentActor, CurrentClient, CurrentGrants, CurrentKeys, CurrentTokens
-from api.tokens.grants import Grants
+from api.tokens.dependencies import (
+    BasicClient,
+    CurrentActor,
+    CurrentClient,
+    CurrentFactorGrant,
+    CurrentGrants,
+    CurrentKeys,
+    CurrentTokens,
+)
 from api.tokens.refusals import DEVICE_CODE, GRANT_TYPES, MFA, PASSKEY, OAuthError, UnsupportedGrantType
 from api.tokens.schemas import (
     LoginForm,
@@ -43,6 +51,7 @@ async def token_endpoint(
     response: Response,
     form: Annotated[LoginForm, Form()],
     basic: BasicClient,
+    factor: CurrentFactorGrant,
     device: CurrentDeviceGrant,
 ) -> TokenIssued:
     """Exchange a password, a refresh token or a client's secret for tokens (RFC 6749, RFC 8628)."""
@@ -52,7 +61,7 @@ async def token_endpoint(
             raise OAuthError("The password grant needs username and password")
         return await grants.by_password(form.username, form.password, otp=form.otp, scope=form.scope, client=client)
     if form.grant_type in {MFA, PASSKEY}:
-        return await by_factor(form, grants, client)
+        return await by_factor(form, factor, client)
     if form.grant_type == "refresh_token":
         if form.refresh_token is None:
             raise OAuthError("The refresh grant needs refresh_token")
@@ -72,25 +81,25 @@ async def token_endpoint(
     raise UnsupportedGrantType(hint=f"grant_type is one of {known}")
 
 
-async def by_factor(form: LoginForm, grants: Grants, client: Client) -> TokenIssued:
+async def by_factor(form: LoginForm, grant: FactorGrant, client: Client) -> TokenIssued:
     """Exchange what somebody has for tokens: after a right password, or a passkey alone."""
     if form.grant_type == MFA:
         if form.mfa_token is None or [form.otp, form.recovery_code, form.credential].count(None) != 2:
             raise OAuthError("This grant needs mfa_token, and one of otp, recovery_code and credential")
         proof = Proof(otp=form.otp, recovery_code=form.recovery_code, credential=form.credential)
-        return await grants.by_second_factor(form.mfa_token, proof, client=client)
+        return await grant.by_second_factor(form.mfa_token, proof, client=client)
     if form.credential is None:
         raise OAuthError("The passkey grant needs credential", hint="ask for a challenge at POST /v1/auth/passkey")
-    return await grants.by_passkey(form.credential, scope=form.scope, client=client)
+    return await grant.by_passkey(form.credential, scope=form.scope, client=client)
 
 
 @router.post("/v1/auth/passkey", responses=responses(413, 422, 503) | REFUSED, openapi_extra={"security": []})
 async def passkey_options(
-    form: Annotated[PasskeyForm, Form()], grants: CurrentGrants, response: Response
+    form: Annotated[PasskeyForm, Form()], grant: CurrentFactorGrant, response: Response
 ) -> PasskeyOptions:
     """Begin a login with a passkey: options for `navigator.credentials.get()`, with a challenge for five minutes."""
     response.headers["Cache-Control"] = "no-store"
-    return await grants.passkey_options(form.mfa_token)
+    return await grant.passkey_options(form.mfa_token)
 
 
 @router.post("/v1/auth/logout", status_code=204, responses=responses(401, 503))

@@ -84,18 +84,24 @@ async def change(session: AsyncSession, user_id: UUID, **values: Any) -> User | 
     return await session.scalar(statement)
 
 
-async def record_login(
-    session: AsyncSession, user_id: UUID, *, verified_hash: str | None, rehash: str | None = None
-) -> User | None:
+async def renew_hash(session: AsyncSession, user_id: UUID, *, verified_hash: str, rehash: str) -> bool:
+    """Keep a newer hash of the same password; False if it is not the user's password any more."""
+    statement = (
+        update(User)
+        .where(User.id == user_id, User.password_hash == verified_hash)
+        .values(password_hash=rehash)
+        .returning(User.id)
+    )
+    return await session.scalar(statement) is not None
+
+
+async def record_login(session: AsyncSession, user_id: UUID, *, verified_hash: str | None) -> User | None:
     """Note a login, if the user is active and the password is still the one that was verified, where one was."""
-    values: dict[str, Any] = {"last_login_at": func.now()}
-    if rehash is not None:
-        values["password_hash"] = rehash
     unchanged = () if verified_hash is None else (User.password_hash == verified_hash,)
     statement = (
         update(User)
         .where(User.id == user_id, User.is_active, *unchanged)
-        .values(**values)
+        .values(last_login_at=func.now())
         .returning(User)
         .execution_options(populate_existing=True)
     )

@@ -11,6 +11,7 @@ from api.api_keys import crud as api_keys
 from api.audit import crud as audit
 from api.core.actor import Actor, Powers, Scope
 from api.core.errors import ApictlError, Kind, MissingScope, StaleVersion
+from api.core.passwords import Passwords
 from api.roles import crud as roles
 from api.tokens import crud as tokens
 from api.tokens.keys import InvalidToken
@@ -25,6 +26,14 @@ class UserNotFound(ApictlError):
     kind = Kind.NOT_FOUND
     code = "user-not-found"
     title = "There is no such user"
+
+
+class WrongPassword(ApictlError):
+    """The current password, asked for before a change, does not match."""
+
+    kind = Kind.NOT_PERMITTED
+    code = "wrong-password"
+    title = "The current password is not right"
 
 
 class LastSuperuser(ApictlError):
@@ -103,6 +112,34 @@ class UserRecords:
         if user is None:
             raise UserNotFound(f"There is no user {ref}")
         StaleVersion.check("The user", now=user.version, expected=if_version)
+        return user
+
+    async def verified(self, current_password: str, passwords: Passwords) -> User:
+        """Return the user who asks, who knows their password; no transaction is open then.
+
+        Raises:
+            WrongPassword: The current password does not match.
+            MissingScope: The actor came with a narrowed token.
+        """
+        user = await self.get(str(self._actor.require_own_session()))
+        # No connection waits for a hash.
+        await self._session.close()
+        if not (await passwords.verify(current_password, user.password_hash)).ok:
+            raise WrongPassword
+        return user
+
+    async def lock_verified(self, verified: User) -> User:
+        """Return the user who has shown their password, locked; their session and the password are what they were.
+
+        Raises:
+            WrongPassword: Somebody changed it meanwhile: what was verified no longer counts.
+            InvalidToken: The session has ended meanwhile.
+        """
+        user = await self.lock(str(verified.id))
+        # Locked: whoever ends the user's sessions ends this one first, or comes after.
+        await self.require_still()
+        if user.password_hash != verified.password_hash:
+            raise WrongPassword
         return user
 
     async def get(self, ref: str) -> User:

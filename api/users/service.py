@@ -25,14 +25,6 @@ class EmailTaken(ApictlError):
     title = "The e-mail address belongs to a user already"
 
 
-class WrongPassword(ApictlError):
-    """The current password, asked for before a change, does not match."""
-
-    kind = Kind.NOT_PERMITTED
-    code = "wrong-password"
-    title = "The current password is not right"
-
-
 class UserService:
     """Everything that can be done with users; one instance serves one call."""
 
@@ -201,16 +193,9 @@ class UserService:
             WrongPassword: The current password does not match.
             WeakPassword: The policy refuses the new one.
         """
-        found = await self.get_user(str(self._actor.require_own_session()))
-        await self._session.close()
-        if not (await self._passwords.verify(current, found.password_hash)).ok:
-            raise WrongPassword
+        found = await self._records.verified(current, self._passwords)
         hashed = await self._hash(new, found)
-        await self._records.require_still()
-        user = await self._records.lock(str(found.id))
-        if user.password_hash != found.password_hash:
-            # Somebody changed it while we were hashing: what was verified no longer counts.
-            raise WrongPassword
+        user = await self._records.lock_verified(found)
         await tokens.revoke_all(self._session, user.id, because="password changed", keep=self._actor.session_id)
         return await self._records.change("user.set_password", user, password_hash=hashed)
 

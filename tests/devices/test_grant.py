@@ -109,13 +109,22 @@ async def test_a_device_gets_no_more_than_it_asked_for(client: httpx2.AsyncClien
     sentence = await client.post("/v1/auth/device", data={"scope": "nothing at all, users:read is only a test"})
     assert (sentence.status_code, sentence.json()["error"]) == (400, "invalid_scope")
     begun = await start(client, scope=" users:read  users:read ")
-    assert (await admin.get(f"/v1/devices/{begun['user_code']}")).json()["scope"] == "users:read users:read"
+    assert (await admin.get(f"/v1/devices/{begun['user_code']}")).json()["scope"] == "users:read"
     await admin.post(f"/v1/devices/{begun['user_code']}/approve")
     tokens = (await poll(client, begun["device_code"])).json()
     assert tokens["scope"] == "users:read"
     headers = {"Authorization": f"Bearer {tokens['access_token']}"}
     assert (await client.get("/v1/users", headers=headers)).status_code == 200
     assert (await client.get("/v1/roles", headers=headers)).status_code == 403
+
+
+async def test_a_device_that_gets_nothing_of_what_it_asked_for_is_done(
+    client: httpx2.AsyncClient, as_ada: httpx2.AsyncClient
+) -> None:
+    begun = await start(client, scope="roles:read")
+    await as_ada.post(f"/v1/devices/{begun['user_code']}/approve")
+    assert (await poll(client, begun["device_code"])).json()["error"] == "invalid_scope"
+    assert (await poll(client, begun["device_code"])).json()["error"] == "invalid_grant"
 
 
 async def test_whoever_holds_a_narrowed_token_lets_nothing_in(

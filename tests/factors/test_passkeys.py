@@ -20,6 +20,7 @@ from api.tokens import keys
 from tests.conftest import PASSWORD, SUPERUSER
 from tests.support.authenticator import USER_PRESENT, USER_VERIFIED, Authenticator, encoded
 from tests.support.cases import cases
+from tests.support.postgres import somebody_waits
 
 MFA: Final = "urn:apictl:params:oauth:grant-type:mfa"
 PASSKEY: Final = "urn:apictl:params:oauth:grant-type:passkey"
@@ -230,6 +231,44 @@ class Clock:
         return self._shown
 
 
+async def test_of_a_passkey_and_its_copy_at_once_one_logs_in(
+    client: httpx2.AsyncClient, passkey: Authenticator, database: asyncpg.Connection
+) -> None:
+    """Both are right when they are looked at: it is the counter in the row that decides."""
+    passkey.counter = 5
+    proofs = [passkey.get(await options(client)) for _ in range(2)]
+    async with database.transaction():
+        await database.execute("SELECT FROM users FOR UPDATE")
+        answers = []
+        for number, proof in enumerate(proofs, start=1):
+            # The older challenge first, which the newer one would have used up.
+            answers.append(asyncio.create_task(log_in(client, proof)))
+            await somebody_waits(database, number=number)
+    assert sorted(answer.status_code for answer in await asyncio.gather(*answers)) == [200, 400]
+
+
+async def test_an_answer_is_used_up_although_the_scope_is_refused(
+    client: httpx2.AsyncClient, passkey: Authenticator
+) -> None:
+    proof = passkey.get(await options(client))
+    assert (await log_in(client, proof, scope="nonsense")).json()["error"] == "invalid_scope"
+    assert (await log_in(client, proof)).json()["error"] == "invalid_grant"
+
+
+async def test_two_who_confirm_one_passkey_at_once(
+    admin: httpx2.AsyncClient, as_ada: httpx2.AsyncClient, database: asyncpg.Connection, password_hash: str
+) -> None:
+    await database.execute("UPDATE users SET password_hash = $1", password_hash)
+    authenticator, confirming = Authenticator(), []
+    for client in (admin, as_ada):
+        made = await begun(client)
+        body = {"credential": authenticator.create(made["options"])}
+        confirming.append(client.post(f"{OWN}/{made['id']}/confirm", json=body))
+    answers = await asyncio.gather(*confirming)
+    assert sorted(answer.status_code for answer in answers) == [200, 409]
+    assert {answer.json().get("code") for answer in answers} == {None, "passkey-exists"}
+
+
 async def test_a_copy_is_found_out(client: httpx2.AsyncClient, passkey: Authenticator) -> None:
     for counter, expected in ((5, 200), (5, 400), (4, 400), (0, 400), (6, 200)):
         passkey.counter = counter
@@ -283,7 +322,9 @@ async def test_a_right_one_ends_the_count_of_wrong_ones(
     """Whichever it is: with several factors, and with a recovery code."""
     app = (await admin.post(f"{OWN}/totp", json={"current_password": PASSWORD})).json()
     totp = pyotp.TOTP(app["secret"])
-    codes = (await admin.post(f"{OWN}/{app['id']}/confirm", json={"otp": totp.now()})).json()["recovery_codes"]
+    await admin.post(f"{OWN}/{app['id']}/confirm", json={"otp": totp.now()})
+    proof = {"current_password": PASSWORD}
+    codes = (await admin.post("/v1/users/me/recovery-codes", json=proof)).json()["recovery_codes"]
     for kind in ("otp", "recovery_code", "credential"):
         waiting = await mfa_token(client)
         for _ in range(2):
@@ -317,6 +358,7 @@ async def test_whoever_guesses_passwords_keeps_no_passkey_waiting(
         ("cross_origin", True, "inside of another site"),
         ("flags", 0, "cannot be read"),
         ("cose", {3: -65535}, "cannot be read"),
+        ("cose", {1: 2, 3: -7, -1: 1, -2: b"x" * 32, -3: b"y" * 32}, "cannot be read"),
         ("id", b"i" * 1024, "too long"),
         ("id", bytes(range(256)) * 30, "too long"),
         ("cose", {1: 3, 3: -257, -1: b"n" * 2000, -2: b"\1\0\1", -3: b""}, "too long"),

@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 
 from api.factors.codes import step_of
-from tests.conftest import PASSWORD, SUPERUSER, log_in
+from tests.conftest import CHEAP, PASSWORD, SUPERUSER, log_in
 from tests.support.doors import Door
 from tests.support.postgres import somebody_waits
 
@@ -68,7 +68,7 @@ async def test_enrolling(admin: httpx2.AsyncClient, client: httpx2.AsyncClient, 
     gone = await admin.post(f"/v1/users/me/factors/{first['id']}/confirm", json={"otp": "123456"})
     assert gone.json()["code"] == "factor-not-found"
     confirm = f"/v1/users/me/factors/{second['id']}/confirm"
-    for otp in ("000000", "12345", "", "abcdef", "\uff11" * 6, "0" * 21):
+    for otp in ("000000", "", "\uff11" * 6, "0" * 21):
         refused = await admin.post(confirm, json={"otp": otp})
         assert refused.status_code == 422
     otp = pyotp.TOTP(second["secret"]).now()
@@ -79,6 +79,84 @@ async def test_enrolling(admin: httpx2.AsyncClient, client: httpx2.AsyncClient, 
     stored = str([dict(row) for rows in tables for row in rows])
     assert second["secret"] not in stored
     assert codes[0] not in stored
+
+
+async def test_a_factor_that_is_not_confirmed_in_time_or_in_five_attempts_is_not_confirmed(
+    admin: httpx2.AsyncClient, client: httpx2.AsyncClient, database: asyncpg.Connection
+) -> None:
+    for ending in ("attempts", "time"):
+        made = (await admin.post("/v1/users/me/factors/totp", json={"current_password": PASSWORD})).json()
+        confirm, otp = f"/v1/users/me/factors/{made['id']}/confirm", pyotp.TOTP(made["secret"]).now()
+        if ending == "time":
+            await database.execute("UPDATE second_factors SET created_at = now() - interval '11 minutes'")
+        else:
+            for _ in range(5):
+                assert (await admin.post(confirm, json={"otp": "wrong"})).json()["code"] == "wrong-otp"
+        assert (await admin.post(confirm, json={"otp": otp})).json()["code"] == "factor-not-found"
+        await log_in(client, SUPERUSER)
+
+
+async def test_one_more_factor_leaves_the_codes_on_paper_good(
+    client: httpx2.AsyncClient, admin: httpx2.AsyncClient, phone: Phone
+) -> None:
+    made = (await admin.post("/v1/users/me/factors/totp", json={"current_password": PASSWORD})).json()
+    otp = pyotp.TOTP(made["secret"]).now()
+    confirmed = await admin.post(f"/v1/users/me/factors/{made['id']}/confirm", json={"otp": otp})
+    assert confirmed.json() == {"recovery_codes": []}
+    form = {"grant_type": MFA, "mfa_token": await challenge(client), "recovery_code": phone.recovery_codes[0]}
+    assert (await ask(client, **form)).is_success
+
+
+@pytest.mark.parametrize("change", ["confirm", "remove", "recovery codes", "password"])
+async def test_a_session_that_ends_meanwhile_changes_nothing(
+    admin: httpx2.AsyncClient, phone: Phone, database: asyncpg.Connection, change: str
+) -> None:
+    """Whoever ends a user's sessions holds the user; what waits for that finds out what it waited for."""
+    made = (await admin.post("/v1/users/me/factors/totp", json={"current_password": PASSWORD})).json()
+    method, path, body = {
+        "confirm": ("POST", f"factors/{made['id']}/confirm", {"otp": pyotp.TOTP(made["secret"]).now()}),
+        "remove": ("POST", f"factors/{phone.id}/remove", {"current_password": PASSWORD}),
+        "recovery codes": ("POST", "recovery-codes", {"current_password": PASSWORD}),
+        "password": ("PUT", "password", {"current_password": PASSWORD, "new_password": f"{PASSWORD} again"}),
+    }[change]
+    rows = "SELECT (SELECT array_agg(u.*::text) FROM users u), (SELECT array_agg(f.*::text) FROM second_factors f)"
+    before = await database.fetchrow(rows)
+    async with database.transaction():
+        await database.execute("SELECT FROM users FOR UPDATE")
+        waiting = asyncio.create_task(admin.request(method, f"/v1/users/me/{path}", json=body))
+        await somebody_waits(database)
+        await database.execute("UPDATE sessions SET revoked_at = now()")
+    answer = await waiting
+    assert (answer.status_code, answer.json()["code"]) == (401, "invalid-token")
+    assert await database.fetchrow(rows) == before
+
+
+async def test_a_login_that_waits_holds_no_other_login(
+    client: httpx2.AsyncClient, phone: Phone, database: asyncpg.Connection
+) -> None:
+    """Those that are over are removed on the way; whoever ends all of a user's need not wait for that."""
+    await challenge(client)
+    await database.execute("UPDATE challenges SET expires_at = now() - interval '1 second'")
+    async with database.transaction():
+        await database.execute("SELECT FROM users FOR UPDATE")
+        waiting = asyncio.create_task(ask(client, **PASSWORD_GRANT))
+        await somebody_waits(database)
+        await database.execute("DELETE FROM challenges")
+    assert (await waiting).json()["error"] == "mfa_required"
+    await database.execute("UPDATE challenges SET expires_at = now() - interval '1 second'")
+    await challenge(client)
+    assert await database.fetchval("SELECT count(*) FROM challenges") == 1
+
+
+async def test_an_outdated_hash_is_renewed_with_a_second_factor_too(
+    client: httpx2.AsyncClient, phone: Phone, database: asyncpg.Connection
+) -> None:
+    outdated = CHEAP.handler("argon2").using(rounds=2, memory_cost=8).hash(PASSWORD)
+    await database.execute("UPDATE users SET password_hash = $1", outdated)
+    token = await challenge(client)
+    assert await database.fetchval("SELECT password_hash FROM users") != outdated
+    assert await database.fetchval("SELECT last_login_at FROM users") is None
+    assert (await ask(client, grant_type=MFA, mfa_token=token, otp=phone.otp())).is_success
 
 
 async def test_logging_in(client: httpx2.AsyncClient, phone: Phone, database: asyncpg.Connection) -> None:
@@ -167,6 +245,9 @@ async def test_guessing(client: httpx2.AsyncClient, phone: Phone, database: asyn
     other = await challenge(client)
     waits = await ask(client, grant_type=MFA, mfa_token=other, otp=phone.otp())
     assert (waits.status_code, waits.json()["code"], waits.headers["Retry-After"]) == (429, "too-many-guesses", "1")
+    assert waits.json()["hint"] == "wait 1 second"
+    # Nobody looked at it, so it was no attempt.
+    assert await database.fetchval("SELECT array_agg(attempts ORDER BY attempts) FROM challenges") == [0, 5]
     await database.execute("UPDATE second_factors SET failures = 40")
     waits = await ask(client, grant_type=MFA, mfa_token=other, otp=phone.otp())
     assert waits.status_code == 429

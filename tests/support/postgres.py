@@ -75,8 +75,8 @@ async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
         await connection.close()
 
 
-async def somebody_waits(connection: asyncpg.Connection) -> None:
-    """Return when somebody else waits for a lock in this database; it may be one that our own transaction holds."""
+async def somebody_waits(connection: asyncpg.Connection, *, number: int = 1) -> None:
+    """Return when so many others wait for a lock in this database; it may be one that our own transaction holds."""
     # Not pg_stat_activity, which stands still inside our own transaction. And who waits for a row waits for a
     # transaction, which is of no database: but they hold other locks in it.
     waiting = (
@@ -84,7 +84,7 @@ async def somebody_waits(connection: asyncpg.Connection) -> None:
         "(SELECT oid FROM pg_database WHERE datname = current_database()))"
     )
     async with asyncio.timeout(20):
-        while not await connection.fetchval(waiting):  # noqa: ASYNC110 - what is waited for may be another process
+        while await connection.fetchval(waiting) < number:  # noqa: ASYNC110 - what is waited for may be another process
             await asyncio.sleep(0.01)
 
 
