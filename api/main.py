@@ -19,6 +19,7 @@ from api.config import Settings
 from api.core import middleware, problems
 from api.core.errors import BadSettings
 from api.core.runtime import Runtime
+from api.devices.router import oauth as device_authorization
 from api.devices.router import router as devices
 from api.factors.router import router as factors
 from api.health.router import router as health
@@ -28,13 +29,16 @@ from api.roles.router import router as roles
 from api.service_accounts.router import router as service_accounts
 from api.signing_keys.router import router as signing_keys
 from api.tokens.keys import Keys
+from api.tokens.router import oauth as token_endpoint
 from api.tokens.router import router as tokens
 from api.users.router import router as users
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     health,
+    token_endpoint,
     tokens,
     oauth,
+    device_authorization,
     devices,
     factors,
     users,
@@ -144,6 +148,9 @@ def describe(app: FastAPI) -> dict[str, Any]:
         for operation in path.values():
             # The handler's own words say more than its name in capitals.
             operation["summary"] = re.split(r"[;:.] |\.?\n|\.$", operation["description"])[0].replace("`", "")
+            # A route that answers with it says so; the others have their own form for it (`tokens.route`).
+            if "application/json" in operation["responses"].get("422", {}).get("content", {}):
+                del operation["responses"]["422"]
     schemas = schema["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)

@@ -11,10 +11,12 @@ from api.core.pages import Page
 from api.core.problems import responses
 from api.devices.dependencies import CurrentDeviceGrant, CurrentDevices
 from api.devices.schemas import DeviceForm, DeviceIssued, DeviceRead, UserCode
-from api.tokens.dependencies import CurrentClient
+from api.tokens.dependencies import BasicClient, CurrentClient, CurrentGrants, authenticated
+from api.tokens.route import OAuthRoute
 from api.tokens.router import REFUSED
 
 router = APIRouter(tags=["devices"])
+oauth = APIRouter(tags=["devices"], route_class=OAuthRoute)
 Code = Annotated[UserCode, InPath()]
 PAGE: Final = Page(Path(__file__).parent / "page.html")
 
@@ -25,12 +27,22 @@ async def device_page() -> HTMLResponse:
     return PAGE.response()
 
 
-@router.post("/v1/auth/device", responses=responses(413, 422, 503) | REFUSED, openapi_extra={"security": []})
+@oauth.post(
+    "/v1/auth/device",
+    responses=responses(413, 503) | REFUSED | {401: REFUSED[400]},
+    openapi_extra={"security": []},
+)
 async def start_device(
-    form: Annotated[DeviceForm, Form()], grant: CurrentDeviceGrant, client: CurrentClient, response: Response
+    form: Annotated[DeviceForm, Form()],
+    basic: BasicClient,
+    grants: CurrentGrants,
+    grant: CurrentDeviceGrant,
+    client: CurrentClient,
+    response: Response,
 ) -> DeviceIssued:
     """Begin to let a device act for somebody (RFC 8628): a code to wait with, and a code to be typed elsewhere."""
     response.headers["Cache-Control"] = "no-store"
+    await authenticated(form, basic, grants, client)
     return await grant.start(scope=form.scope, client=client)
 
 

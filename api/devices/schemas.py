@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from api.core.text import Line
-from api.tokens.schemas import FormField
+from api.tokens.schemas import ClientForm
 
 LIFETIME = 600
 
@@ -17,10 +17,9 @@ UserCode = Annotated[
 ]
 
 
-class DeviceForm(BaseModel):
-    """The form of the device authorisation endpoint; what it does not name is ignored, as RFC 6749 asks."""
+class DeviceForm(ClientForm):
+    """The form of the device authorisation endpoint."""
 
-    client_id: Annotated[FormField, Field(description="Not needed: there is one public client.")] = None
     scope: Annotated[
         Annotated[Line, StringConstraints(max_length=1000)] | None,
         Field(description="Scopes separated by spaces; left out: everything."),

@@ -1,4 +1,4 @@
-"""One-time passwords, recovery codes and challenge tokens: pure functions, no clock and no database."""
+"""One-time passwords, recovery codes and mfa_tokens: pure functions, no clock and no database."""
 
 import hashlib
 import hmac
@@ -8,8 +8,9 @@ from typing import Final
 
 import pyotp
 
-CHALLENGE: Final = "apictl_mfa_"
-CHALLENGE_FORM: Final = re.compile(rf"{CHALLENGE}[A-Za-z0-9_-]{{43}}", re.ASCII)
+# Of an mfa_token.
+PREFIX: Final = "apictl_mfa_"
+FORM: Final = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{43}}", re.ASCII)
 # RFC 6238: six digits, a new one every 30 seconds; the one before and the one after are taken too, for clocks differ.
 STEP: Final = 30
 WINDOW: Final = 1
@@ -55,11 +56,11 @@ def new_recovery_code() -> str:
 
 def new_mfa_token() -> str:
     """Return a token that stands for a right password: 256 random bits."""
-    return CHALLENGE + secrets.token_urlsafe(32)
+    return PREFIX + secrets.token_urlsafe(32)
 
 
 def digest(secret: str) -> bytes:
-    """Return what is stored of a recovery code, or of a challenge token."""
+    """Return what is stored of a recovery code, or of an mfa_token."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 

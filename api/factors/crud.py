@@ -8,11 +8,11 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, and_, delete, func, insert, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.factors.models import Challenge, RecoveryCode, SecondFactor
+from api.factors.models import PendingLogin, RecoveryCode, SecondFactor
 from api.factors.passkeys import NewPasskey
 from api.users.models import User
 
-CHALLENGE_LIFE: Final = timedelta(minutes=5)
+LOGIN_LIFE: Final = timedelta(minutes=5)
 # From the enrolment of a factor to the proof that it works.
 CONFIRMATION_LIFE: Final = timedelta(minutes=10)
 ATTEMPTS: Final = 5
@@ -164,29 +164,31 @@ async def take_recovery_code(session: AsyncSession, user_id: UUID, digest: bytes
     return await session.scalar(statement) is not None
 
 
-async def add_challenge(session: AsyncSession, *, digest: bytes, user_id: UUID, verified_hash: str, scope: str) -> None:
+async def add_login(session: AsyncSession, *, digest: bytes, user_id: UUID, verified_hash: str, scope: str) -> None:
     """Insert a login that waits for the second factor; those that waited too long are removed."""
     values = {"digest": digest, "user_id": user_id, "verified_hash": verified_hash, "scope": scope}
-    await session.execute(insert(Challenge).values(expires_at=func.now() + CHALLENGE_LIFE, **values))
+    await session.execute(insert(PendingLogin).values(expires_at=func.now() + LOGIN_LIFE, **values))
     # Last, and waiting for nobody: others hold such logins and wait for the user that we hold.
-    over = select(Challenge.digest).where(Challenge.expires_at < func.now()).with_for_update(skip_locked=True)
-    await session.execute(delete(Challenge).where(Challenge.digest.in_(over)))
+    over = select(PendingLogin.digest).where(PendingLogin.expires_at < func.now()).with_for_update(skip_locked=True)
+    await session.execute(delete(PendingLogin).where(PendingLogin.digest.in_(over)))
 
 
 def live(digest: bytes) -> ColumnElement[bool]:
     """Return the condition that a login waits, and has attempts left."""
-    return and_(Challenge.digest == digest, Challenge.expires_at > func.now(), Challenge.attempts < ATTEMPTS)
+    return and_(PendingLogin.digest == digest, PendingLogin.expires_at > func.now(), PendingLogin.attempts < ATTEMPTS)
 
 
-async def lock_challenged(session: AsyncSession, digest: bytes) -> UUID | None:
+async def lock_waiting(session: AsyncSession, digest: bytes) -> UUID | None:
     """Lock the user whose login waits, and return who it is: before the login, as whoever ends all of a user's does."""
-    whose = select(Challenge.user_id).where(live(digest)).scalar_subquery()
+    whose = select(PendingLogin.user_id).where(live(digest)).scalar_subquery()
     return await session.scalar(select(User.id).where(User.id == whose).with_for_update())
 
 
-async def try_challenge(session: AsyncSession, digest: bytes) -> Challenge | None:
+async def try_login(session: AsyncSession, digest: bytes) -> PendingLogin | None:
     """Count an attempt; None if there is no such login, or it had its attempts."""
-    statement = update(Challenge).where(live(digest)).values(attempts=Challenge.attempts + 1).returning(Challenge)
+    statement = (
+        update(PendingLogin).where(live(digest)).values(attempts=PendingLogin.attempts + 1).returning(PendingLogin)
+    )
     return (await session.scalars(statement)).one_or_none()
 
 
@@ -194,13 +196,13 @@ async def passkeys_for(session: AsyncSession, digest: bytes) -> list[bytes]:
     """Return the passkeys of whoever's login waits; none if there is no such login, or it had its attempts."""
     statement = (
         select(SecondFactor.credential_id)
-        .join(Challenge, Challenge.user_id == SecondFactor.user_id)
+        .join(PendingLogin, PendingLogin.user_id == SecondFactor.user_id)
         .where(live(digest), SecondFactor.credential_id.is_not(None))
         .order_by(SecondFactor.id)
     )
     return [found for found in await session.scalars(statement) if found is not None]
 
 
-async def remove_challenge(session: AsyncSession, digest: bytes) -> None:
+async def remove_login(session: AsyncSession, digest: bytes) -> None:
     """Remove a login that is done."""
-    await session.execute(delete(Challenge).where(Challenge.digest == digest))
+    await session.execute(delete(PendingLogin).where(PendingLogin.digest == digest))

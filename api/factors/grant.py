@@ -10,7 +10,7 @@ from typing import Final
 from api.core.runtime import Runtime
 from api.factors import crud
 from api.factors.check import Proof, is_right, require_turn, signed_passkey, use_up
-from api.factors.codes import CHALLENGE_FORM, digest
+from api.factors.codes import FORM, digest
 from api.factors.passkeys import LOGIN, Site, about_login, new_challenge, request_options
 from api.factors.schemas import PasskeyOptions
 from api.tokens.authentication import Client
@@ -40,7 +40,7 @@ class FactorGrant:
             InvalidScope: The user holds none of the scopes.
             TooManyGuesses: The user has to wait; that is no attempt.
         """
-        if not CHALLENGE_FORM.fullmatch(mfa_token):
+        if not FORM.fullmatch(mfa_token):
             raise InvalidGrant(hint=AGAIN)
         self._keys.require_signing()
         passkey = None
@@ -50,17 +50,17 @@ class FactorGrant:
                 self._transaction, proof.credential, self._keys, about=about_login(mfa_token), alone=False
             )
         async with self._transaction(commit_on=(OAuthError,)) as session:
-            user_id = await crud.lock_challenged(session, digest(mfa_token))
+            user_id = await crud.lock_waiting(session, digest(mfa_token))
             if user_id is not None and proof.credential is None:
                 # Nobody guesses a signature, so whoever guesses passwords keeps no passkey waiting.
                 await require_turn(session, user_id)
-            found = await crud.try_challenge(session, digest(mfa_token))
+            found = await crud.try_login(session, digest(mfa_token))
             if found is None:
                 raise InvalidGrant("No login waits for this mfa_token", hint=AGAIN)
             if not await is_right(session, found.user_id, self._keys, proof, passkey=passkey):
                 hint = None if proof.otp is None else NOT_RIGHT
                 raise InvalidGrant("The second factor is not right", hint=hint)
-            await crud.remove_challenge(session, found.digest)
+            await crud.remove_login(session, found.digest)
             user = await users.record_login(session, found.user_id, verified_hash=found.verified_hash)
             if user is None:
                 raise InvalidGrant("The password was changed meanwhile", hint=AGAIN)

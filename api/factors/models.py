@@ -53,10 +53,10 @@ class RecoveryCode(Base):
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
 
 
-class Challenge(Base):
+class PendingLogin(Base):
     """A login whose password was right, and which waits for the second factor."""
 
-    __tablename__ = "challenges"
+    __tablename__ = "pending_logins"
 
     digest: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)

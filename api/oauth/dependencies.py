@@ -7,7 +7,16 @@ from fastapi import Depends, Form
 from api.core.dependencies import CurrentRuntime
 from api.oauth.schemas import TokenForm
 from api.oauth.service import IntrospectionService
-from api.tokens.dependencies import BasicClient, BearerToken, CurrentClient, CurrentGrants, CurrentKeys, get_actor
+from api.tokens.dependencies import (
+    BasicClient,
+    BearerToken,
+    CurrentClient,
+    CurrentGrants,
+    CurrentKeys,
+    authenticated,
+    get_actor,
+)
+from api.tokens.refusals import InvalidClient
 
 
 async def get_introspector(
@@ -25,11 +34,10 @@ async def get_introspector(
         InvalidClient: The client's id and secret are not right.
         NotAuthenticated: There is neither.
     """
-    shown = basic or ((form.client_id or "", form.client_secret) if form.client_secret else None)
-    if shown is not None:
-        actor = (await grants.by_client(*shown, client=client)).actor
-    else:
-        actor = await get_actor(token, runtime, keys, client)
+    shown = await authenticated(form, basic, grants, client)
+    if shown is None and (basic is not None or form.client_id):
+        raise InvalidClient("The client shows no secret")
+    actor = await get_actor(token, runtime, keys, client) if shown is None else shown.actor
     return IntrospectionService(runtime, keys, actor)
 
 

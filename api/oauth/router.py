@@ -10,11 +10,12 @@ from api.core.problems import responses
 from api.oauth.dependencies import Introspector
 from api.oauth.revocation import revoke
 from api.oauth.schemas import Introspection, ServerMetadata, TokenForm
-from api.tokens.dependencies import CurrentClient, CurrentKeys
+from api.tokens.dependencies import BasicClient, CurrentClient, CurrentGrants, CurrentKeys, authenticated
 from api.tokens.refusals import GRANT_TYPES, OAuthError
+from api.tokens.route import OAuthRoute
 from api.tokens.router import REFUSED
 
-router = APIRouter(tags=["oauth"])
+router = APIRouter(tags=["oauth"], route_class=OAuthRoute)
 # As everywhere, or as RFC 6749 says it to a client that shows an id and a secret.
 UNAUTHORIZED: Final[dict[int | str, dict[str, Any]]] = {401: REFUSED[400] | responses(401)[401]}
 
@@ -22,13 +23,19 @@ UNAUTHORIZED: Final[dict[int | str, dict[str, Any]]] = {401: REFUSED[400] | resp
 @router.post(
     "/v1/auth/revoke",
     response_class=Response,
-    responses=responses(413, 422, 503) | REFUSED,
+    responses=responses(413, 503) | REFUSED | {401: REFUSED[400]},
     openapi_extra={"security": []},
 )
 async def revoke_by_holder(
-    form: Annotated[TokenForm, Form()], runtime: CurrentRuntime, keys: CurrentKeys, client: CurrentClient
+    form: Annotated[TokenForm, Form()],
+    basic: BasicClient,
+    grants: CurrentGrants,
+    runtime: CurrentRuntime,
+    keys: CurrentKeys,
+    client: CurrentClient,
 ) -> Response:
     """End the session of an access or refresh token, or an API key (RFC 7009); also 200 for what is no token."""
+    await authenticated(form, basic, grants, client)
     if not form.token:
         raise OAuthError("token is missing", hint="send a form with token=…")
     await revoke(form.token, runtime=runtime, keys=keys, client=client)
@@ -38,7 +45,7 @@ async def revoke_by_holder(
 @router.post(
     "/v1/auth/introspect",
     response_model_exclude_none=True,
-    responses=responses(403, 413, 422, 503) | REFUSED | UNAUTHORIZED,
+    responses=responses(403, 413, 503) | REFUSED | UNAUTHORIZED,
 )
 async def introspect_token(
     form: Annotated[TokenForm, Form()], introspection: Introspector, response: Response
@@ -66,6 +73,6 @@ async def server_metadata(runtime: CurrentRuntime) -> ServerMetadata:
         response_types_supported=[],
         scopes_supported=sorted(ALL_SCOPES),
         token_endpoint_auth_methods_supported=["none", "client_secret_basic", "client_secret_post"],
-        revocation_endpoint_auth_methods_supported=["none"],
+        revocation_endpoint_auth_methods_supported=["none", "client_secret_basic", "client_secret_post"],
         introspection_endpoint_auth_methods_supported=["client_secret_basic", "client_secret_post", "Bearer"],
     )

@@ -5,18 +5,14 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.tokens.schemas import FormField
+from api.tokens.schemas import ClientForm, FormField
 
 
-class TokenForm(BaseModel):
-    """A token to be looked at or ended; what the form does not name is ignored, as RFC 6749 asks."""
+class TokenForm(ClientForm):
+    """A token to be looked at or ended."""
 
     token: Annotated[FormField, Field(description="An access token, a refresh token, or an API key.")] = None
     token_type_hint: Annotated[FormField, Field(description="Not needed: a token says itself what it is.")] = None
-    client_id: Annotated[FormField, Field(description="With `client_secret`, instead of HTTP Basic.")] = None
-    client_secret: Annotated[FormField, Field(description="An API key.", json_schema_extra={"format": "password"})] = (
-        None
-    )
 
 
 class Introspection(BaseModel):

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.core.actor import Powers
 from api.core.pagination import Cursor
 from api.devices.models import DeviceAuthorization
-from api.factors.models import Challenge
+from api.factors.models import PendingLogin
 from api.roles.models import SCOPES_BY_ROLE
 from api.tokens.models import Session
 from api.users.models import User
@@ -149,7 +149,7 @@ async def revoke_all(session: AsyncSession, user_id: UUID, *, because: str, keep
     What is about to become one ends too: a login that waits for the second factor, and a device that was let in and has
     not fetched its tokens. The caller has locked the user, as whoever begins a session does.
     """
-    await session.execute(delete(Challenge).where(Challenge.user_id == user_id))
+    await session.execute(delete(PendingLogin).where(PendingLogin.user_id == user_id))
     await session.execute(delete(DeviceAuthorization).where(DeviceAuthorization.user_id == user_id))
     statement = (
         update(Session).where(Session.user_id == user_id, LIVE).values(revoked_at=func.now(), revoked_because=because)

@@ -13,10 +13,11 @@ from api.core.errors import NotAuthenticated
 from api.core.text import one_line
 from api.factors.grant import FactorGrant
 from api.signing_keys.ring import fresh
-from api.tokens.authentication import Authentication, Client
+from api.tokens.authentication import Authentication, Bearer, Client
 from api.tokens.grants import Grants
 from api.tokens.keys import Keys
-from api.tokens.refusals import InvalidClient
+from api.tokens.refusals import InvalidClient, OAuthError
+from api.tokens.schemas import ClientForm
 from api.tokens.service import TokenService
 
 # What makes the docs page's Authorize button work.
@@ -89,6 +90,21 @@ def get_client(request: Request, request_id: RequestId) -> Client:
 
 
 CurrentClient = Annotated[Client, Depends(get_client)]
+
+
+async def authenticated(
+    form: ClientForm, basic: tuple[str, str] | None, grants: Grants, client: Client
+) -> Bearer | None:
+    """Return the OAuth client that shows its secret; None if none does, as a public one has none.
+
+    Raises:
+        InvalidClient: The id and the secret are not right (RFC 6749, section 3.2.1).
+        OAuthError: There are two of them (section 2.3).
+    """
+    if basic is not None and form.client_secret:
+        raise OAuthError("The client authenticates itself twice", hint="by HTTP Basic, or in the form")
+    client_id, secret = basic or (form.client_id or "", form.client_secret or "")
+    return await grants.by_client(client_id, secret, client=client) if secret else None
 
 
 BearerToken = Annotated[str | None, Depends(bearer)]

@@ -93,7 +93,7 @@ class Grants:
                     session, now, scope=scope, client=client, keys=self._keys, settings=self._settings
                 )
             mfa_token = new_mfa_token()
-            await factors.add_challenge(
+            await factors.add_login(
                 session, digest=digest(mfa_token), user_id=user.id, verified_hash=stored, scope=scope or ""
             )
         if otp is None:
@@ -156,17 +156,13 @@ class Grants:
                 detail={"address": client.address, "used": token.rotation, "current": found.session.rotation},
             )
 
-    async def by_client_credentials(
-        self, client_id: str, client_secret: str, *, scope: str | None, client: Client
-    ) -> TokenIssued:
-        """Give a service account an access token for one of its API keys, with which the token ends.
+    def by_client_credentials(self, bearer: Bearer, *, scope: str | None) -> TokenIssued:
+        """Give a service account an access token for the API key that it showed, with which the token ends.
 
         Raises:
-            InvalidClient: The id or the secret is not right.
             UnauthorizedClient: The key is a person's.
             InvalidScope: The key holds none of the scopes.
         """
-        bearer = await self.by_client(client_id, client_secret, client=client)
         if bearer.kind != "service":
             raise UnauthorizedClient("The API key is a person's", hint="send it as a bearer token, as it is")
         asked = requested_scopes(scope, bearer.actor.scopes)

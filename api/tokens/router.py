@@ -19,8 +19,18 @@ from api.tokens.dependencies import (
     CurrentGrants,
     CurrentKeys,
     CurrentTokens,
+    authenticated,
 )
-from api.tokens.refusals import DEVICE_CODE, GRANT_TYPES, MFA, PASSKEY, OAuthError, UnsupportedGrantType
+from api.tokens.refusals import (
+    DEVICE_CODE,
+    GRANT_TYPES,
+    MFA,
+    PASSKEY,
+    InvalidClient,
+    OAuthError,
+    UnsupportedGrantType,
+)
+from api.tokens.route import OAuthRoute
 from api.tokens.schemas import (
     LoginForm,
     PasskeyForm,
@@ -35,14 +45,15 @@ from api.tokens.schemas import (
 )
 
 router = APIRouter(tags=["tokens"])
+oauth = APIRouter(tags=["tokens"], route_class=OAuthRoute)
 # How RFC 6749, section 5.2, refuses.
 REFUSED: Final[dict[int | str, dict[str, Any]]] = {400: {"model": TokenRefused, "description": "Refused"}}
 
 
-@router.post(
+@oauth.post(
     "/v1/auth/token",
     response_model_exclude_none=True,
-    responses=responses(413, 422, 429, 503) | REFUSED | {401: REFUSED[400]},
+    responses=responses(413, 429, 503) | REFUSED | {401: REFUSED[400]},
     openapi_extra={"security": []},
 )
 async def token_endpoint(
@@ -56,6 +67,7 @@ async def token_endpoint(
 ) -> TokenIssued:
     """Exchange a password, a refresh token or a client's secret for tokens (RFC 6749, RFC 8628)."""
     response.headers["Cache-Control"] = "no-store"
+    account = await authenticated(form, basic, grants, client)
     if form.grant_type == "password":
         if form.username is None or form.password is None:
             raise OAuthError("The password grant needs username and password")
@@ -67,10 +79,9 @@ async def token_endpoint(
             raise OAuthError("The refresh grant needs refresh_token")
         return await grants.by_refresh_token(form.refresh_token, scope=form.scope, client=client)
     if form.grant_type == "client_credentials":
-        client_id, client_secret = basic or (form.client_id, form.client_secret)
-        if client_id is None or client_secret is None:
-            raise OAuthError("The client credentials grant needs client_id and client_secret")
-        return await grants.by_client_credentials(client_id, client_secret, scope=form.scope, client=client)
+        if account is None:
+            raise InvalidClient("The client credentials grant needs client_id and client_secret")
+        return grants.by_client_credentials(account, scope=form.scope)
     if form.grant_type == DEVICE_CODE:
         if form.device_code is None:
             raise OAuthError("The device grant needs device_code")
@@ -93,7 +104,7 @@ async def by_factor(form: LoginForm, grant: FactorGrant, client: Client) -> Toke
     return await grant.by_passkey(form.credential, scope=form.scope, client=client)
 
 
-@router.post("/v1/auth/passkey", responses=responses(413, 422, 503) | REFUSED, openapi_extra={"security": []})
+@oauth.post("/v1/auth/passkey", responses=responses(413, 503) | REFUSED, openapi_extra={"security": []})
 async def passkey_options(
     form: Annotated[PasskeyForm, Form()], grant: CurrentFactorGrant, response: Response
 ) -> PasskeyOptions:

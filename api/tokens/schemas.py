@@ -14,8 +14,24 @@ from api.users.schemas import Body, UserRef
 FormField = Annotated[str | None, StringConstraints(max_length=8192)]
 
 
-class LoginForm(BaseModel):
-    """The form of the token endpoint; what it does not name is ignored, as RFC 6749 asks."""
+class ClientForm(BaseModel):
+    """What every form of the OAuth endpoints has; what a form does not name is ignored, as RFC 6749 asks."""
+
+    client_id: Annotated[
+        FormField, Field(description="A service account's name or id; not needed otherwise.", examples=[""])
+    ] = None
+    client_secret: Annotated[
+        FormField,
+        Field(
+            description="One of its API keys; or both by HTTP Basic.",
+            json_schema_extra={"format": "password"},
+            examples=[""],
+        ),
+    ] = None
+
+
+class LoginForm(ClientForm):
+    """The form of the token endpoint."""
 
     grant_type: Annotated[
         FormField,
@@ -32,13 +48,6 @@ class LoginForm(BaseModel):
         Field(description="A passkey's answer, the JSON of `credential.toJSON()`: alone or after `mfa_required`."),
     ] = None
     device_code: Annotated[FormField, Field(description="For the device grant.", examples=[""])] = None
-    client_id: Annotated[FormField, Field(description="A service account, instead of HTTP Basic.", examples=[""])] = (
-        None
-    )
-    client_secret: Annotated[
-        FormField,
-        Field(description="One of its API keys.", json_schema_extra={"format": "password"}, examples=[""]),
-    ] = None
     scope: Annotated[
         FormField, Field(description="Scopes separated by spaces; left out: everything.", examples=[""])
     ] = None

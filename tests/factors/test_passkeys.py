@@ -107,7 +107,7 @@ async def test_a_login_that_waits_no_more_has_no_challenge(
     client: httpx2.AsyncClient, passkey: Authenticator, database: asyncpg.Connection, ending: str
 ) -> None:
     waiting = await mfa_token(client)
-    await database.execute(f"UPDATE challenges SET {ending}")  # noqa: S608 - ours
+    await database.execute(f"UPDATE pending_logins SET {ending}")  # noqa: S608 - ours
     refused = await client.post("/v1/auth/passkey", data={"mfa_token": waiting})
     assert (refused.status_code, refused.json()["error"]) == (400, "invalid_grant")
 

@@ -24,7 +24,7 @@ async def ask(client: httpx2.AsyncClient, **form: str) -> httpx2.Response:
     return await client.post("/v1/auth/token", data=form)
 
 
-async def challenge(client: httpx2.AsyncClient) -> str:
+async def mfa_token(client: httpx2.AsyncClient) -> str:
     answer = await ask(client, **PASSWORD_GRANT)
     assert (answer.status_code, answer.json()["error"]) == (400, "mfa_required"), answer.text
     token: str = answer.json()["mfa_token"]
@@ -103,7 +103,7 @@ async def test_one_more_factor_leaves_the_codes_on_paper_good(
     otp = pyotp.TOTP(made["secret"]).now()
     confirmed = await admin.post(f"/v1/users/me/factors/{made['id']}/confirm", json={"otp": otp})
     assert confirmed.json() == {"recovery_codes": []}
-    form = {"grant_type": MFA, "mfa_token": await challenge(client), "recovery_code": phone.recovery_codes[0]}
+    form = {"grant_type": MFA, "mfa_token": await mfa_token(client), "recovery_code": phone.recovery_codes[0]}
     assert (await ask(client, **form)).is_success
 
 
@@ -135,17 +135,17 @@ async def test_a_login_that_waits_holds_no_other_login(
     client: httpx2.AsyncClient, phone: Phone, database: asyncpg.Connection
 ) -> None:
     """Those that are over are removed on the way; whoever ends all of a user's need not wait for that."""
-    await challenge(client)
-    await database.execute("UPDATE challenges SET expires_at = now() - interval '1 second'")
+    await mfa_token(client)
+    await database.execute("UPDATE pending_logins SET expires_at = now() - interval '1 second'")
     async with database.transaction():
         await database.execute("SELECT FROM users FOR UPDATE")
         waiting = asyncio.create_task(ask(client, **PASSWORD_GRANT))
         await somebody_waits(database)
-        await database.execute("DELETE FROM challenges")
+        await database.execute("DELETE FROM pending_logins")
     assert (await waiting).json()["error"] == "mfa_required"
-    await database.execute("UPDATE challenges SET expires_at = now() - interval '1 second'")
-    await challenge(client)
-    assert await database.fetchval("SELECT count(*) FROM challenges") == 1
+    await database.execute("UPDATE pending_logins SET expires_at = now() - interval '1 second'")
+    await mfa_token(client)
+    assert await database.fetchval("SELECT count(*) FROM pending_logins") == 1
 
 
 async def test_an_outdated_hash_is_renewed_with_a_second_factor_too(
@@ -153,14 +153,14 @@ async def test_an_outdated_hash_is_renewed_with_a_second_factor_too(
 ) -> None:
     outdated = CHEAP.handler("argon2").using(rounds=2, memory_cost=8).hash(PASSWORD)
     await database.execute("UPDATE users SET password_hash = $1", outdated)
-    token = await challenge(client)
+    token = await mfa_token(client)
     assert await database.fetchval("SELECT password_hash FROM users") != outdated
     assert await database.fetchval("SELECT last_login_at FROM users") is None
     assert (await ask(client, grant_type=MFA, mfa_token=token, otp=phone.otp())).is_success
 
 
 async def test_logging_in(client: httpx2.AsyncClient, phone: Phone, database: asyncpg.Connection) -> None:
-    token = await challenge(client)
+    token = await mfa_token(client)
     before = await database.fetchval("SELECT count(*) FROM sessions")
     answer = await ask(client, grant_type=MFA, mfa_token=token, otp=phone.otp())
     assert answer.status_code == 200, answer.text
@@ -168,7 +168,7 @@ async def test_logging_in(client: httpx2.AsyncClient, phone: Phone, database: as
     assert (await client.get("/v1/users/me", headers=headers)).json()["email"] == SUPERUSER
     assert await database.fetchval("SELECT count(*) FROM sessions") == before + 1
     # Neither the login nor the password is good twice; nor is one from before that.
-    for again in (token, await challenge(client)):
+    for again in (token, await mfa_token(client)):
         for steps in (0, -1):
             refused = await ask(client, grant_type=MFA, mfa_token=again, otp=phone.otp(steps))
             assert refused.json()["error"] == "invalid_grant"
@@ -188,7 +188,7 @@ async def test_what_was_shown_is_used_up_although_the_scope_is_refused(
     token = (await ask(client, **PASSWORD_GRANT, scope="nonsense")).json()["mfa_token"]
     answer = await ask(client, grant_type=MFA, mfa_token=token, otp=phone.otp())
     assert answer.json()["error"] == "invalid_scope"
-    for again in (token, await challenge(client)):
+    for again in (token, await mfa_token(client)):
         answer = await ask(client, grant_type=MFA, mfa_token=again, otp=phone.otp())
         assert answer.json()["error"] == "invalid_grant"
 
@@ -196,17 +196,17 @@ async def test_what_was_shown_is_used_up_although_the_scope_is_refused(
 async def test_whoever_ends_a_user_s_logins_and_a_login_lock_in_one_order(
     client: httpx2.AsyncClient, phone: Phone, database: asyncpg.Connection
 ) -> None:
-    token = await challenge(client)
+    token = await mfa_token(client)
     async with database.transaction():
         await database.execute("SELECT FROM users FOR UPDATE")
         waiting = asyncio.create_task(ask(client, grant_type=MFA, mfa_token=token, otp="000000"))
         await somebody_waits(database)
-        await database.execute("DELETE FROM challenges")
+        await database.execute("DELETE FROM pending_logins")
     assert (await waiting).json()["error"] == "invalid_grant"
 
 
-async def test_a_challenge_opens_nothing_else(client: httpx2.AsyncClient, phone: Phone) -> None:
-    token = await challenge(client)
+async def test_an_mfa_token_opens_nothing_else(client: httpx2.AsyncClient, phone: Phone) -> None:
+    token = await mfa_token(client)
     assert (await client.get("/v1/users/me", headers={"Authorization": f"Bearer {token}"})).status_code == 401
     for form in (
         {"grant_type": "refresh_token", "refresh_token": token},
@@ -220,15 +220,15 @@ async def test_a_challenge_opens_nothing_else(client: httpx2.AsyncClient, phone:
 
 
 @pytest.mark.parametrize("ending", ["password", "deactivated", "time"])
-async def test_what_ends_a_challenge(
+async def test_what_ends_a_login_that_waits(
     client: httpx2.AsyncClient, phone: Phone, database: asyncpg.Connection, ending: str, password_hash: str
 ) -> None:
-    token = await challenge(client)
+    token = await mfa_token(client)
     await database.execute(
         {
             "password": "UPDATE users SET password_hash = password_hash || 'x'",
             "deactivated": "UPDATE users SET is_active = false",
-            "time": "UPDATE challenges SET expires_at = now()",
+            "time": "UPDATE pending_logins SET expires_at = now()",
         }[ending]
     )
     refused = await ask(client, grant_type=MFA, mfa_token=token, otp=phone.otp())
@@ -236,18 +236,18 @@ async def test_what_ends_a_challenge(
 
 
 async def test_guessing(client: httpx2.AsyncClient, phone: Phone, database: asyncpg.Connection) -> None:
-    """Five guesses a challenge; then each doubles the wait, over all challenges; and nobody is locked out for good."""
-    token = await challenge(client)
+    """Five guesses a login; then each doubles the wait, over all logins; and nobody is locked out for good."""
+    token = await mfa_token(client)
     wrong = f"{(int(phone.otp()) + 1) % 1_000_000:06}"
     for _ in range(5):
         assert (await ask(client, grant_type=MFA, mfa_token=token, otp=wrong)).json()["error"] == "invalid_grant"
     assert (await ask(client, grant_type=MFA, mfa_token=token, otp=phone.otp())).json()["error"] == "invalid_grant"
-    other = await challenge(client)
+    other = await mfa_token(client)
     waits = await ask(client, grant_type=MFA, mfa_token=other, otp=phone.otp())
     assert (waits.status_code, waits.json()["code"], waits.headers["Retry-After"]) == (429, "too-many-guesses", "1")
     assert waits.json()["hint"] == "wait 1 second"
     # Nobody looked at it, so it was no attempt.
-    assert await database.fetchval("SELECT array_agg(attempts ORDER BY attempts) FROM challenges") == [0, 5]
+    assert await database.fetchval("SELECT array_agg(attempts ORDER BY attempts) FROM pending_logins") == [0, 5]
     await database.execute("UPDATE second_factors SET failures = 40")
     waits = await ask(client, grant_type=MFA, mfa_token=other, otp=phone.otp())
     assert waits.status_code == 429
@@ -260,7 +260,7 @@ async def test_guessing(client: httpx2.AsyncClient, phone: Phone, database: asyn
 async def test_twenty_guesses_at_once_are_one_login(
     client: httpx2.AsyncClient, phone: Phone, database: asyncpg.Connection
 ) -> None:
-    tokens = [await challenge(client) for _ in range(4)]
+    tokens = [await mfa_token(client) for _ in range(4)]
     before = await database.fetchval("SELECT count(*) FROM sessions")
     otp = phone.otp()
     forms = [{"grant_type": MFA, "mfa_token": token, "otp": otp} for token in tokens for _ in range(5)]
@@ -275,16 +275,16 @@ async def test_recovery_codes(
 ) -> None:
     code = phone.recovery_codes[3]
     typed = code.upper().replace("-", " ")
-    answer = await ask(client, grant_type=MFA, mfa_token=await challenge(client), recovery_code=typed)
+    answer = await ask(client, grant_type=MFA, mfa_token=await mfa_token(client), recovery_code=typed)
     assert answer.status_code == 200, answer.text
-    again = await ask(client, grant_type=MFA, mfa_token=await challenge(client), recovery_code=code)
+    again = await ask(client, grant_type=MFA, mfa_token=await mfa_token(client), recovery_code=code)
     assert again.json()["error"] == "invalid_grant"
     assert (await admin.get("/v1/users/me/factors")).json()["recovery_codes"] == 9
     fresh = (await admin.post("/v1/users/me/recovery-codes", json={"current_password": PASSWORD})).json()
     for old in (phone.recovery_codes[0], "", "x"):
-        form = {"grant_type": MFA, "mfa_token": await challenge(client), "recovery_code": old or "-"}
+        form = {"grant_type": MFA, "mfa_token": await mfa_token(client), "recovery_code": old or "-"}
         assert (await ask(client, **form)).json()["error"] == "invalid_grant"
-    token = await challenge(client)
+    token = await mfa_token(client)
     assert (await ask(client, grant_type=MFA, mfa_token=token, recovery_code=fresh["recovery_codes"][0])).is_success
 
 
@@ -351,9 +351,9 @@ async def test_nobody_helps_themself(admin: httpx2.AsyncClient, client: httpx2.A
 async def test_another_secret_key(app: FastAPI, client: httpx2.AsyncClient, phone: Phone) -> None:
     """What cannot be opened is never right; a recovery code is."""
     app.state.keys.sealing = b"f" * 32
-    refused = await ask(client, grant_type=MFA, mfa_token=await challenge(client), otp=phone.otp())
+    refused = await ask(client, grant_type=MFA, mfa_token=await mfa_token(client), otp=phone.otp())
     assert refused.json()["error"] == "invalid_grant"
-    token = await challenge(client)
+    token = await mfa_token(client)
     assert (await ask(client, grant_type=MFA, mfa_token=token, recovery_code=phone.recovery_codes[0])).is_success
 
 

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from api.tokens.keys import LEEWAY
 from api.users.models import User
-from tests.conftest import SUPERUSER, log_in
+from tests.conftest import PASSWORD, SUPERUSER, log_in
 
 GRANT: Final = {"grant_type": "client_credentials"}
 
@@ -129,6 +129,62 @@ async def test_a_header_that_cannot_be_read(client: httpx2.AsyncClient, header: 
     assert (answer.status_code, answer.json()["code"]) == (401, "invalid-client")
 
 
+@pytest.mark.parametrize("place", ["basic", "form"])
+async def test_a_client_that_shows_a_secret_is_checked_whatever_it_asks_for(
+    client: httpx2.AsyncClient, superuser: User, key: dict[str, Any], place: str
+) -> None:
+    """RFC 6749, section 3.2.1: also where none would be needed."""
+    issued = await log_in(client, SUPERUSER)
+    forms = [
+        ("/v1/auth/token", {"grant_type": "password", "username": SUPERUSER, "password": PASSWORD}),
+        ("/v1/auth/token", {"grant_type": "refresh_token", "refresh_token": issued["refresh_token"]}),
+        ("/v1/auth/device", {}),
+        ("/v1/auth/revoke", {"token": issued["refresh_token"]}),
+    ]
+    for secret, expected in ((f"{key['key'][:-1]}x", 401), ("", 200), (key["key"], 200)):
+        for path, form in forms:
+            shown = basic("deploy", secret) if place == "basic" else {}
+            filled = form if shown else form | {"client_id": "deploy", "client_secret": secret}
+            answer = await client.post(path, data=filled, headers=shown)
+            if path == "/v1/auth/revoke" and expected == 200:
+                issued = await log_in(client, SUPERUSER)
+                forms[1][1]["refresh_token"] = forms[3][1]["token"] = issued["refresh_token"]
+            assert answer.status_code == expected, f"{path} {secret}: {answer.text}"
+            assert (
+                answer.json().get("error") == ("invalid_client" if expected == 401 else None) if answer.text else True
+            )
+    twice = GRANT | {"client_id": "deploy", "client_secret": key["key"]}
+    refused = await client.post("/v1/auth/token", data=twice, headers=basic("deploy", key["key"]))
+    assert (refused.status_code, refused.json()["error"]) == (400, "invalid_request")
+
+
+FORM: Final = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("token", "username"),
+        ("passkey", "mfa_token"),
+        ("device", "scope"),
+        ("revoke", "token"),
+        ("introspect", "token"),
+    ],
+)
+async def test_a_form_that_cannot_be_read(admin: httpx2.AsyncClient, path: str, field: str) -> None:
+    """RFC 6749, sections 3.2 and 5.2: 400, with `error`; no parameter is there twice."""
+    for content, headers in (
+        (f"{field}=a&{field}=b", FORM),
+        (f"other=a&{field}=a&other=b", FORM),
+        (f"{field}=" + "x" * 8193, FORM),
+        ("x", {"Content-Type": "multipart/form-data"}),
+    ):
+        answer = await admin.post(f"/v1/auth/{path}", content=content, headers=headers)
+        said = answer.json()
+        assert (answer.status_code, said["code"]) == (400, "invalid-request"), (content[:60], said)
+        assert (said["error"], said["error_description"]) == ("invalid_request", said["detail"])
+
+
 async def test_a_person_s_key_is_no_client_s(client: httpx2.AsyncClient, admin: httpx2.AsyncClient) -> None:
     made = (await admin.post("/v1/api-keys", json={"user": SUPERUSER, "name": "x"})).json()
     answer = await client.post("/v1/auth/token", data=GRANT, headers=basic(SUPERUSER, made["key"]))
@@ -237,7 +293,7 @@ async def test_metadata(client: httpx2.AsyncClient) -> None:
             assert (await client.get(path)).status_code in {200, 405}, name
     for grant_type in found["grant_types_supported"]:
         answer = await client.post("/v1/auth/token", data={"grant_type": grant_type})
-        assert answer.json()["error"] == "invalid_request", grant_type
+        assert answer.json()["error"] in {"invalid_request", "invalid_client"}, grant_type
 
 
 async def test_a_token_that_was_got_for_a_key_is_not_the_key(

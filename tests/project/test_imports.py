@@ -19,6 +19,7 @@ HTTP: Final = (
     "api.main",
     "api.*.router",
     "api.*.dependencies",
+    "api.tokens.route",
     "api.core.dependencies",
     "api.core.middleware",
     "api.core.pages",

@@ -21,11 +21,10 @@ from fastapi import FastAPI
 
 from api.api_keys.secret import PREFIX as API_KEY
 from api.devices.codes import PREFIX as DEVICE_CODE
-from api.factors.codes import CHALLENGE
+from api.factors.codes import PREFIX as MFA_TOKEN
 from api.signing_keys.ring import fresh
 from api.tokens.keys import TYPE, Keys
 from api.tokens.refusals import GRANT_TYPES
-from api.tokens.schemas import LoginForm
 from api.tokens.secret import PREFIX as REFRESH_TOKEN
 from api.users.models import User
 from tests.conftest import PASSWORD, SUPERUSER, log_in, signed_in
@@ -37,7 +36,7 @@ PREFIXES: Final = {
     "refresh": REFRESH_TOKEN,
     "api key": API_KEY,
     "device code": DEVICE_CODE,
-    "challenge": CHALLENGE,
+    "mfa token": MFA_TOKEN,
 }
 # As a bearer token these open what their owner may do; every other kind is a 401 everywhere.
 BEARERS: Final = {"access", "client access", "api key"}
@@ -60,19 +59,44 @@ FIELDS: Final[dict[str, tuple[dict[str, str], str]]] = {
     "refresh_token": ({"grant_type": "refresh_token"}, "refresh"),
     "client_secret": ({"grant_type": "client_credentials", "client_id": "deploy"}, "api key"),
     "device_code": ({"grant_type": "urn:ietf:params:oauth:grant-type:device_code"}, "device code"),
-    "mfa_token": ({"grant_type": "urn:apictl:params:oauth:grant-type:mfa", "otp": "{otp}"}, "challenge"),
+    "mfa_token": ({"grant_type": "urn:apictl:params:oauth:grant-type:mfa", "otp": "{otp}"}, "mfa token"),
     "recovery_code": (
-        {"grant_type": "urn:apictl:params:oauth:grant-type:mfa", "mfa_token": "{challenge}"},
+        {"grant_type": "urn:apictl:params:oauth:grant-type:mfa", "mfa_token": "{mfa token}"},
         "recovery code",
     ),
-    "otp": ({"grant_type": "urn:apictl:params:oauth:grant-type:mfa", "mfa_token": "{challenge}"}, "otp"),
+    "otp": ({"grant_type": "urn:apictl:params:oauth:grant-type:mfa", "mfa_token": "{mfa token}"}, "otp"),
     "credential": ({"grant_type": "urn:apictl:params:oauth:grant-type:passkey"}, "passkey"),
     "credential after a password": (
-        {"grant_type": "urn:apictl:params:oauth:grant-type:mfa", "mfa_token": "{challenge}"},
+        {"grant_type": "urn:apictl:params:oauth:grant-type:mfa", "mfa_token": "{mfa token}"},
         "passkey after a password",
     ),
 }
-NO_CREDENTIALS: Final = {"grant_type", "username", "client_id", "scope"}
+CLIENT: Final = {"client_id": "deploy"}
+OWN: Final = {"name": "x"}
+# All other fields that take one, by place: what else is sent, and the kind that opens it; None: none of these does.
+ELSEWHERE: Final[dict[tuple[str, str], tuple[dict[str, str], str | None]]] = {
+    ("post /v1/auth/passkey", "mfa_token"): ({}, "mfa token"),
+    ("post /v1/auth/device", "client_secret"): (CLIENT, "api key"),
+    ("post /v1/auth/revoke", "client_secret"): (CLIENT | {"token": "x"}, "api key"),
+    ("post /v1/auth/introspect", "client_secret"): (CLIENT | {"token": "x"}, "api key"),
+    ("post /v1/users/me/factors/totp", "current_password"): (OWN, "password"),
+    ("post /v1/users/me/factors/passkey", "current_password"): (OWN, "password"),
+    ("post /v1/users/me/factors/{factor_id}/remove", "current_password"): ({}, "password"),
+    ("post /v1/users/me/recovery-codes", "current_password"): ({}, "password"),
+    ("put /v1/users/me/password", "current_password"): ({"new_password": f"{PASSWORD} again"}, "password"),
+    # Only what this very app or authenticator shows, which nothing has shown before.
+    ("post /v1/users/me/factors/{factor_id}/confirm", "otp"): ({}, None),
+    ("post /v1/users/me/factors/{factor_id}/confirm", "credential"): ({}, None),
+}
+# Looked at and ended, not taken: test_looked_at_and_ended.
+SUBJECTS: Final = {("post /v1/auth/revoke", "token"), ("post /v1/auth/introspect", "token")}
+NO_CREDENTIALS: Final = {
+    *("grant_type", "username", "client_id", "scope", "token_type_hint"),
+    *("algorithm", "description", "email", "expires_in", "full_name", "label", "name", "networks"),
+    # What is to be, not what is shown.
+    *("new_password", "roles", "scopes", "user", "wait"),
+}
+NEW_PASSWORDS: Final = {("post /v1/users", "password"), ("put /v1/users/{user}/password", "password")}
 
 
 def test_every_kind_is_known() -> None:
@@ -86,8 +110,17 @@ def test_every_kind_is_known() -> None:
     assert {text for text in texts if text.endswith("+jwt")} == {TYPE}
 
 
-def test_every_field_is_known() -> None:
-    assert set(LoginForm.model_fields) == NO_CREDENTIALS | {name.partition(" ")[0] for name in FIELDS}
+def test_every_field_is_known(application: FastAPI) -> None:
+    document = application.openapi()
+    found = set()
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                schema = document["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
+                found |= {(f"{method} {path}", name) for name in schema["properties"]}
+    at_token_endpoint = {("post /v1/auth/token", name.partition(" ")[0]) for name in FIELDS}
+    known = at_token_endpoint | set(ELSEWHERE) | SUBJECTS | NEW_PASSWORDS
+    assert {place for place in found if place[1] not in NO_CREDENTIALS} == known
     assert {form["grant_type"] for form, _ in FIELDS.values()} == set(GRANT_TYPES)
 
 
@@ -114,7 +147,7 @@ class World:
         assert approved.status_code == 200, approved.text
         waiting = (await self.client.post("/v1/auth/device")).json()
         refused = await self.token(grant_type="password", username=SUPERUSER, password=PASSWORD)
-        challenge = refused.json()["mfa_token"]
+        mfa_token = refused.json()["mfa_token"]
         session, keys = (await self.admin.post("/v1/tokens", json={"user": SUPERUSER})).json(), self.app.state.keys
         claims = jwt.decode(session["access_token"], options={"verify_signature": False})
         about = {"user_id": self.superuser.id, "session_id": claims["sid"]}
@@ -125,12 +158,12 @@ class World:
             "api key": self.api_key,
             "refresh": session["refresh_token"],
             "device code": device["device_code"],
-            "challenge": challenge,
+            "mfa token": mfa_token,
             "user code": waiting["user_code"],
             "otp": pyotp.TOTP(self.secret).now(),
             "recovery code": self.recovery_codes[0],
             "passkey": await self._answer(),
-            "passkey after a password": await self._answer(mfa_token=challenge),
+            "passkey after a password": await self._answer(mfa_token=mfa_token),
             "password": PASSWORD,
             "foreign issuer": self._elsewhere("https://evil.example", keys).sign(**about, ttl=900),
             "foreign key": self._foreign_key(claims, keys),
@@ -174,12 +207,12 @@ async def world(
     retired = (await log_in(client, SUPERUSER))["access_token"]
     made = (await admin.post("/v1/users/me/factors/totp", json={"current_password": PASSWORD})).json()
     proof = {"otp": pyotp.TOTP(made["secret"]).now()}
-    assert (await admin.post(f"/v1/users/me/factors/{made['id']}/confirm", json=proof)).status_code == 200
+    confirmed = await admin.post(f"/v1/users/me/factors/{made['id']}/confirm", json=proof)
+    codes = confirmed.json()["recovery_codes"]
     passkey = Authenticator()
     begun = (await admin.post("/v1/users/me/factors/passkey", json={"current_password": PASSWORD})).json()
     made_there = {"credential": passkey.create(begun["options"])}
-    confirmed = await admin.post(f"/v1/users/me/factors/{begun['id']}/confirm", json=made_there)
-    codes = confirmed.json()["recovery_codes"]
+    assert (await admin.post(f"/v1/users/me/factors/{begun['id']}/confirm", json=made_there)).status_code == 200
     await admin.post("/v1/signing-keys", json={"wait": 0})
     await fresh(app.state.keys, app.state.runtime, since=time.monotonic())
     admin.headers["Authorization"] = f"Bearer {(await signed_in(app, superuser.id))[0]}"
@@ -217,6 +250,26 @@ async def test_at_the_token_endpoint(world: World, field: str) -> None:
         # A one-time password is no recovery code, whichever field it stands in.
         assert (answer.status_code == 200) == (kind == right), f"{kind} as {field}: {answer.text}"
         assert answer.status_code in {200, 400, 401}
+
+
+@pytest.mark.parametrize("place", ELSEWHERE, ids=" ".join)
+async def test_elsewhere(world: World, place: tuple[str, str]) -> None:
+    (operation, field), (others, right) = place, ELSEWHERE[place]
+    method, path = operation.split()
+    for kind in sorted(KINDS, key=lambda kind: kind == right):
+        tokens = await world.tokens()
+        pending = await world.admin.post("/v1/users/me/factors/totp", json={"current_password": PASSWORD})
+        filled = path.format(factor_id=pending.json()["id"])
+        value: Any = tokens[kind]
+        if path.startswith("/v1/auth"):
+            answer = await world.client.request(method, filled, data=others | {field: value})
+        else:
+            value = json.loads(value) if field == "credential" and value.startswith("{") else value
+            answer = await world.admin.request(method, filled, json=others | {field: value})
+        # Whoever is who they say, and may not look at tokens, is told that.
+        taken = answer.is_success or answer.json()["code"] == "missing-scope"
+        assert taken == (kind == right), f"{kind} as {field} at {path}: {answer.text}"
+        assert answer.status_code < 500
 
 
 async def test_as_a_client_s_secret(world: World) -> None:

@@ -1,0 +1,41 @@
+"""How the OAuth endpoints read a form. HTTP only."""
+
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+
+from api.core.errors import InvalidInput
+from api.tokens.refusals import OAuthError
+
+
+class OAuthRoute(APIRoute):
+    """A route that refuses what it cannot read with 400 and `error`, as RFC 6749, section 5.2, has it."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return FastAPI's own handler, with that around it."""
+        handle = super().get_route_handler()
+
+        async def read(request: Request) -> Response:
+            try:
+                # Kept by the request: FastAPI does not read it again.
+                form = await request.form()
+            except HTTPException as error:
+                if error.status_code != 400:
+                    raise
+                raise OAuthError("The form cannot be read", cause=error.detail) from None
+            # Section 3.2: what one program takes the first of, and the next one the last, is nobody's meaning.
+            twice = [name for name, count in Counter(name for name, _ in form.multi_items()).items() if count > 1]
+            if twice:
+                raise OAuthError("A parameter is there more than once", hint="send each once")
+            try:
+                return await handle(request)
+            except RequestValidationError as error:
+                refused = InvalidInput.of(error.errors())
+                raise OAuthError(refused.detail, errors=refused.errors) from None
+
+        return read
