@@ -7,6 +7,7 @@ import ast
 import base64
 import json
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -27,7 +28,7 @@ from api.tokens.keys import TYPE, Keys
 from api.tokens.refusals import GRANT_TYPES
 from api.tokens.secret import PREFIX as REFRESH_TOKEN
 from api.users.models import User
-from tests.conftest import PASSWORD, SUPERUSER, log_in, signed_in
+from tests.conftest import PASSWORD, SUPERUSER, SUPERUSER_ID, log_in, signed_in
 from tests.project.code import sources
 from tests.project.test_default_deny import PUBLIC, routes
 from tests.support.authenticator import Authenticator
@@ -132,61 +133,102 @@ class World:
     client: httpx2.AsyncClient
     admin: httpx2.AsyncClient
     database: asyncpg.Connection
-    superuser: User
     secret: str
     passkey: Authenticator
     recovery_codes: list[str]
     api_key: str
     retired: str
 
-    async def tokens(self) -> dict[str, str]:
-        """Return one of each."""
+    async def fresh(self) -> "Tokens":
+        """Return tokens that nobody has used."""
         await self.database.execute("UPDATE second_factors SET last_step = 0, failures = 0")
-        device = (await self.client.post("/v1/auth/device")).json()
-        approved = await self.admin.post(f"/v1/devices/{device['user_code']}/approve")
-        assert approved.status_code == 200, approved.text
-        waiting = (await self.client.post("/v1/auth/device")).json()
-        refused = await self.token(grant_type="password", username=SUPERUSER, password=PASSWORD)
-        mfa_token = refused.json()["mfa_token"]
-        session, keys = (await self.admin.post("/v1/tokens", json={"user": SUPERUSER})).json(), self.app.state.keys
-        claims = jwt.decode(session["access_token"], options={"verify_signature": False})
-        about = {"user_id": self.superuser.id, "session_id": claims["sid"]}
-        made = await self.token(grant_type="client_credentials", client_id="deploy", client_secret=self.api_key)
-        return {
-            "access": session["access_token"],
-            "client access": made.json()["access_token"],
-            "api key": self.api_key,
-            "refresh": session["refresh_token"],
-            "device code": device["device_code"],
-            "mfa token": mfa_token,
-            "user code": waiting["user_code"],
-            "otp": pyotp.TOTP(self.secret).now(),
-            "recovery code": self.recovery_codes[0],
-            "passkey": await self._answer(),
-            "passkey after a password": await self._answer(mfa_token=mfa_token),
-            "password": PASSWORD,
-            "foreign issuer": self._elsewhere("https://evil.example", keys).sign(**about, ttl=900),
-            "foreign key": self._foreign_key(claims, keys),
-            "retired key": self.retired,
-            "expired": keys.sign(**about, ttl=-61),
-        }
+        return Tokens(self)
 
     async def token(self, **form: str) -> httpx2.Response:
         """Ask the token endpoint."""
         return await self.client.post("/v1/auth/token", data=form)
 
-    async def _answer(self, **form: str) -> str:
-        options = (await self.client.post("/v1/auth/passkey", data=form)).json()["options"]
-        return json.dumps(self.passkey.get(options))
 
-    def _elsewhere(self, issuer: str, keys: Keys) -> Keys:
-        other = Keys(b"f" * 64, issuer=issuer)
-        other.fill(keys.ring.values(), now=datetime.now(UTC), at=float("inf"))
-        return other
+class Tokens:
+    """One of each kind, made when it is first asked for: those that hang together are of one login."""
 
-    def _foreign_key(self, claims: dict[str, Any], keys: Keys) -> str:
-        header = {"typ": TYPE, "kid": keys.require_signing().kid}
-        return jwt.encode(claims, Ed25519PrivateKey.generate(), "EdDSA", headers=header)
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._keys: Keys = world.app.state.keys
+        self._made = {
+            "password": PASSWORD,
+            "api key": world.api_key,
+            "recovery code": world.recovery_codes[0],
+            "otp": pyotp.TOTP(world.secret).now(),
+            "retired key": world.retired,
+        }
+        self._makers: dict[str, Callable[[], Awaitable[str]]] = {
+            "access": lambda: self._issued("access_token"),
+            "refresh": lambda: self._issued("refresh_token"),
+            "client access": self._of_a_client,
+            "device code": lambda: self._of_a_device("device_code", approve=True),
+            "user code": lambda: self._of_a_device("user_code", approve=False),
+            "mfa token": self._of_a_login,
+            "passkey": lambda: self._answer({}),
+            "passkey after a password": self._answer_after_a_password,
+            "foreign issuer": self._by_a_foreign_issuer,
+            "foreign key": self._by_a_foreign_key,
+            "expired": self._expired,
+        }
+        assert self._made.keys() | self._makers.keys() == KINDS
+
+    async def get(self, kind: str) -> str:
+        """Return the one of this kind."""
+        if kind not in self._made:
+            self._made[kind] = await self._makers[kind]()
+        return self._made[kind]
+
+    async def filled(self, form: dict[str, str]) -> dict[str, str]:
+        """Return a form with the tokens in it that it names."""
+        return {name: await self.get(value[1:-1]) if value[0] == "{" else value for name, value in form.items()}
+
+    async def _issued(self, which: str) -> str:
+        issued: dict[str, str] = (await self._world.admin.post("/v1/tokens", json={"user": SUPERUSER})).json()
+        return issued[which]
+
+    async def _of_a_client(self) -> str:
+        form = {"grant_type": "client_credentials", "client_id": "deploy", "client_secret": self._world.api_key}
+        issued: dict[str, str] = (await self._world.token(**form)).json()
+        return issued["access_token"]
+
+    async def _of_a_device(self, which: str, *, approve: bool) -> str:
+        begun: dict[str, str] = (await self._world.client.post("/v1/auth/device")).json()
+        if approve:
+            (await self._world.admin.post(f"/v1/devices/{begun['user_code']}/approve")).raise_for_status()
+        return begun[which]
+
+    async def _of_a_login(self) -> str:
+        form = {"grant_type": "password", "username": SUPERUSER, "password": PASSWORD}
+        refused: dict[str, str] = (await self._world.token(**form)).json()
+        return refused["mfa_token"]
+
+    async def _answer(self, form: dict[str, str]) -> str:
+        options = (await self._world.client.post("/v1/auth/passkey", data=form)).json()["options"]
+        return json.dumps(self._world.passkey.get(options))
+
+    async def _answer_after_a_password(self) -> str:
+        return await self._answer({"mfa_token": await self.get("mfa token")})
+
+    async def _claims(self) -> dict[str, Any]:
+        claims: dict[str, Any] = jwt.decode(await self.get("access"), options={"verify_signature": False})
+        return claims
+
+    async def _by_a_foreign_issuer(self) -> str:
+        other = Keys(b"f" * 64, issuer="https://evil.example")
+        other.fill(self._keys.ring.values(), now=datetime.now(UTC), at=float("inf"))
+        return other.sign(user_id=SUPERUSER_ID, session_id=(await self._claims())["sid"], ttl=900)
+
+    async def _by_a_foreign_key(self) -> str:
+        header = {"typ": TYPE, "kid": self._keys.require_signing().kid}
+        return jwt.encode(await self._claims(), Ed25519PrivateKey.generate(), "EdDSA", headers=header)
+
+    async def _expired(self) -> str:
+        return self._keys.sign(user_id=SUPERUSER_ID, session_id=(await self._claims())["sid"], ttl=-61)
 
 
 @pytest.fixture
@@ -219,34 +261,32 @@ async def world(
     old = jwt.get_unverified_header(retired)["kid"]
     assert (await admin.delete(f"/v1/signing-keys/{old}", params={"force": True})).status_code == 200
     await fresh(app.state.keys, app.state.runtime, since=time.monotonic())
-    found = World(app, client, admin, database, superuser, made["secret"], passkey, codes, key["key"], retired)
-    assert set(await found.tokens()) == KINDS
-    return found
+    return World(app, client, admin, database, made["secret"], passkey, codes, key["key"], retired)
 
 
 async def test_as_a_bearer_token(world: World) -> None:
-    tokens = await world.tokens()
+    tokens = await world.fresh()
     paths = [(method, path) for method, path in routes(world.app) if path not in PUBLIC and method != "HEAD"]
     assert len(paths) > 40
     for kind in KINDS - BEARERS:
+        token = await tokens.get(kind)
         for method, path in paths:
             filled = "/".join("x" if part.startswith("{") else part for part in path.split("/"))
-            for headers in ({"Authorization": f"Bearer {tokens[kind]}"}, {"Authorization": tokens[kind]}):
+            for headers in ({"Authorization": f"Bearer {token}"}, {"Authorization": token}):
                 answer = await world.client.request(method, filled, headers=headers)
                 assert answer.status_code == 401, f"{kind} at {method} {path}"
     for kind in BEARERS:
-        answer = await world.client.get("/v1/users/me", headers={"Authorization": f"Bearer {tokens[kind]}"})
-        assert answer.status_code == 200, kind
+        headers = {"Authorization": f"Bearer {await tokens.get(kind)}"}
+        assert (await world.client.get("/v1/users/me", headers=headers)).status_code == 200, kind
 
 
 @pytest.mark.parametrize("field", FIELDS)
 async def test_at_the_token_endpoint(world: World, field: str) -> None:
     form, right = FIELDS[field]
     for kind in sorted(KINDS, key=lambda kind: kind == right):
-        tokens = await world.tokens()
-        filled = {name: value.format(**tokens) for name, value in form.items()}
-        filled[field.partition(" ")[0]] = tokens[kind]
-        answer = await world.token(**filled)
+        tokens = await world.fresh()
+        filled = await tokens.filled(form)
+        answer = await world.token(**filled | {field.partition(" ")[0]: await tokens.get(kind)})
         # A one-time password is no recovery code, whichever field it stands in.
         assert (answer.status_code == 200) == (kind == right), f"{kind} as {field}: {answer.text}"
         assert answer.status_code in {200, 400, 401}
@@ -257,10 +297,12 @@ async def test_elsewhere(world: World, place: tuple[str, str]) -> None:
     (operation, field), (others, right) = place, ELSEWHERE[place]
     method, path = operation.split()
     for kind in sorted(KINDS, key=lambda kind: kind == right):
-        tokens = await world.tokens()
-        pending = await world.admin.post("/v1/users/me/factors/totp", json={"current_password": PASSWORD})
-        filled = path.format(factor_id=pending.json()["id"])
-        value: Any = tokens[kind]
+        value: Any = await (await world.fresh()).get(kind)
+        factor_id = ""
+        if "{factor_id}" in path:
+            pending = await world.admin.post("/v1/users/me/factors/totp", json={"current_password": PASSWORD})
+            factor_id = pending.json()["id"]
+        filled = path.format(factor_id=factor_id)
         if path.startswith("/v1/auth"):
             answer = await world.client.request(method, filled, data=others | {field: value})
         else:
@@ -273,31 +315,32 @@ async def test_elsewhere(world: World, place: tuple[str, str]) -> None:
 
 
 async def test_as_a_client_s_secret(world: World) -> None:
-    tokens = await world.tokens()
+    tokens = await world.fresh()
     for kind in KINDS - {"api key"}:
-        encoded = base64.b64encode(f"deploy:{tokens[kind]}".encode()).decode()
+        encoded = base64.b64encode(f"deploy:{await tokens.get(kind)}".encode()).decode()
         for path, form in (("/v1/auth/token", {"grant_type": "client_credentials"}), ("/v1/auth/introspect", {})):
             answer = await world.client.post(path, data=form, headers={"Authorization": f"Basic {encoded}"})
             assert answer.status_code == 401, f"{kind} at {path}"
 
 
 async def test_looked_at_and_ended(world: World) -> None:
-    tokens = await world.tokens()
+    tokens = await world.fresh()
     looked_at = BEARERS | {"refresh"}
     for kind in KINDS:
-        answer = await world.admin.post("/v1/auth/introspect", data={"token": tokens[kind]})
+        answer = await world.admin.post("/v1/auth/introspect", data={"token": await tokens.get(kind)})
         assert answer.json()["active"] is (kind in looked_at), kind
     # What is no token of those ends nothing.
     for kind in KINDS - looked_at - {"expired"}:
-        assert (await world.client.post("/v1/auth/revoke", data={"token": tokens[kind]})).status_code == 200
-    for kind in BEARERS:
-        answer = await world.client.get("/v1/users/me", headers={"Authorization": f"Bearer {tokens[kind]}"})
+        answer = await world.client.post("/v1/auth/revoke", data={"token": await tokens.get(kind)})
         assert answer.status_code == 200, kind
+    for kind in BEARERS:
+        headers = {"Authorization": f"Bearer {await tokens.get(kind)}"}
+        assert (await world.client.get("/v1/users/me", headers=headers)).status_code == 200, kind
 
 
 async def test_as_a_device_s_code(world: World) -> None:
-    tokens = await world.tokens()
+    tokens = await world.fresh()
     for kind in KINDS - {"user code"}:
-        answer = await world.admin.get(f"/v1/devices/{tokens[kind]}")
+        answer = await world.admin.get(f"/v1/devices/{await tokens.get(kind)}")
         assert answer.status_code in {404, 422}, kind
-    assert (await world.admin.get(f"/v1/devices/{tokens['user code']}")).status_code == 200
+    assert (await world.admin.get(f"/v1/devices/{await tokens.get('user code')}")).status_code == 200
