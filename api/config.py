@@ -70,8 +70,12 @@ class Settings(BaseSettings):
         int, Field(ge=0, le=65535, description="Port that the server listens on; 0 takes a free one.")
     ] = 8000
     issuer: Annotated[
-        str, Field(min_length=1, description="`iss` and `aud` of the access tokens: your public URL.")
-    ] = "http://127.0.0.1:8000"
+        str,
+        Field(
+            description="Your public URL: `iss` and `aud` of the access tokens, the start of every link, and where "
+            "passkeys are good. Unset: links and passkeys are this machine's, whatever the port."
+        ),
+    ] = "http://localhost:8000"
     signing_algorithm: Annotated[
         Algorithm,
         Field(description="What new signing keys sign access tokens with; nobody but us can verify HS256."),
@@ -106,6 +110,19 @@ class Settings(BaseSettings):
         Literal["debug", "info", "warning", "error"], Field(description="How much the server logs.")
     ] = "info"
 
+    @field_validator("issuer")
+    @classmethod
+    def _is_public_url(cls, value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            whole = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and value.isprintable()
+        except ValueError:
+            whole = False
+        # A path would be before every path of ours, in the pages too, and in RFC 8414 behind the well-known one.
+        if not whole or parts.path.strip("/") or parts.query or parts.fragment or parts.username is not None:
+            raise ValueError("it must be a URL of a scheme and a host, as https://accounts.example.com")
+        return value.rstrip("/")
+
     @field_validator("database_url")
     @classmethod
     def _is_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
@@ -122,6 +139,14 @@ class Settings(BaseSettings):
             if scheme not in {"postgres", "postgresql"}:
                 raise ValueError("it must start with postgresql:// (only PostgreSQL is supported)")
         return value
+
+    @property
+    def public_url(self) -> str:
+        """Where people and programs open this deployment: by name, because browsers offer no passkeys at an address.
+
+        Not the issuer, if none is set: the terminal, which knows nothing of `--port`, makes tokens for the same server.
+        """
+        return self.issuer if "issuer" in self.model_fields_set else f"http://localhost:{self.listen_port}"
 
     @classmethod
     def load(cls, **flags: Any) -> Self:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Key = Annotated[str, typer.Argument(help="The API key's id.", show_default=False)]
 COLUMNS = ("id", "user", "name", "scopes", "is_live", "last_used_at", "expires_at")
-TABLE = ("id", "user", "name", "is_live", "last_used_at", "expires_at")
+TABLE = ("id", "user", "name", "is_live", "scopes", "last_used_at", "expires_at")
 
 
 def service(call: Call) -> "ApiKeyService":
@@ -67,6 +67,8 @@ async def create_api_key(
     if no_expiry or expires_in is not None:
         given["expires_in"] = expires_in
     issued = await service(call).create_api_key(ApiKeyCreate(**given))
+    if not issued.scopes:
+        call.say("It has no scopes, so it can only tell who it is (/v1/users/me): --scope says what else it may do.")
     return Item(issued.model_dump(mode="json"), call.changed(changed=True))
 
 

@@ -204,7 +204,7 @@ def carry_out(kind: Kind, body: Body | HostBody, arguments: dict[str, Any], opti
     if kind == "host":
         body(call, **arguments)
         return None
-    style = Style(form=options["output"], fields=call.fields)
+    style = Style(form=options["output"], fields=call.fields, say=call.say)
     if kind == "remote":
         return Shown(complete(checked_fields(call, body, arguments)), style)
     # Outside of the event loop, so that Ctrl-C ends the wait for an embedded PostgreSQL at once. Only a command

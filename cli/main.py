@@ -78,7 +78,13 @@ def main(arguments: list[str]) -> int:
 
         words = [word for word in arguments if word in COMMANDS][:1]
         hint = " ".join(["see: apictl", *words, "--help"])
-        show(BadRequest(usage.format_message().rstrip("."), hint=hint), as_json=as_json)
+        if words and arguments[0] != words[0]:
+            hint = f"options come after the command: apictl {words[0]} …"
+        message = usage.format_message().rstrip(".")
+        if message.startswith("Got unexpected extra argument"):
+            # What is too much may be a password or a token.
+            message = "There are more arguments than the command takes"
+        show(BadRequest(message, hint=hint), as_json=as_json)
         return 2
     except Exception as error:
         if "--debug" in arguments:

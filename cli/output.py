@@ -6,13 +6,19 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cli.errors import printable
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+# Characters between two columns; and those of a text that it is not broken within.
+GAP: Final = 2
+ROOMY: Final = 36
 # What some runs of a command say and others do not.
 OPTIONAL: Final = {"changed", "dry_run", "generated_password", "scope"}
 
@@ -52,6 +58,7 @@ class Style:
 
     form: Format | None = None
     fields: tuple[str, ...] = ()
+    say: Callable[[str], None] = lambda _: None
 
 
 def show(result: Item | Listing, style: Style) -> None:
@@ -167,38 +174,73 @@ FORMATS = {
 def show_table(result: Item | Listing, rows: list[dict[str, Any]], style: Style) -> None:
     """Print for a person: a table, or one object as a column of its fields."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.padding import Padding
     from rich.text import Text
 
     colorless = os.environ.get("TERM") == "dumb"
-    # Rich would take a dumb terminal for one of 80 columns.
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    console = Console(highlight=False, color_system=None if colorless else "auto", width=width)
+    # Rich would take a dumb terminal for one of 80 columns, unless it knows both.
+    size = shutil.get_terminal_size() if sys.stdout.isatty() else os.terminal_size((80, 24))
+    color = None if colorless else "auto"
+    console = Console(highlight=False, color_system=color, width=size.columns, height=size.lines)  # type: ignore[arg-type]
     if isinstance(result, Item):
         shown = picked(rows[0], style.fields)
         width = max(map(len, shown))
         for name, value in shown.items():
+            inner = value if isinstance(value, list) and value and isinstance(value[0], dict) else None
             # One line each, never broken: a token or an id is there to be copied.
-            line = Text.assemble((name.ljust(width), "cyan"), "  ", readable(value))
+            line = Text.assemble((name.ljust(width), "cyan"), "  ", "" if inner else readable(value))
             console.print(line, soft_wrap=True)
+            if inner:
+                console.print(Padding(table(inner, fitting(inner, tuple(inner[0]), console.width - 2)), (0, 0, 0, 2)))
         return
-    names = style.fields or result.table
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    names = style.fields or fitting(rows, result.table, console.width)
+    console.print(table(rows, names))
+    if left_out := [name for name in result.table if name not in {*names, *style.fields}]:
+        style.say(f"No room for {', '.join(left_out)}: widen the terminal, or name what you want with --fields")
+
+
+def fitting(rows: list[dict[str, Any]], names: Sequence[str], width: int) -> list[str]:
+    """Return those columns, the first ones first, that have room beside each other."""
+    found: list[str] = []
+    taken = 0
+    for name in names:
+        # A long text breaks; an id or a time broken in pieces is none.
+        cells = [min(len(readable(row.get(name))), ROOMY) for row in rows]
+        needed = max([len(heading(name)), *cells]) + GAP
+        if not found or taken + needed - GAP <= width:
+            found.append(name)
+            taken += needed
+    return found
+
+
+def heading(name: str) -> str:
+    """Return what stands over a column."""
+    return name.removeprefix("is_").replace("_", " ").upper()
+
+
+def table(rows: list[dict[str, Any]], names: Sequence[str]) -> "Table":
+    """Return rows as a table, whose cells break where it is too wide."""
+    from rich.table import Table
+    from rich.text import Text
+
+    found = Table(box=None, pad_edge=False, header_style="bold")
     for name in names:
         # Half an id or address is none: let other columns give way.
         whole = name == "id" or name.endswith("email")
-        table.add_column(name.removeprefix("is_").replace("_", " ").upper(), overflow="fold", no_wrap=whole)
+        found.add_column(heading(name), overflow="fold", no_wrap=whole)
     for row in rows:
-        table.add_row(*(Text(readable(row.get(name))) for name in names))
-    console.print(table)
+        found.add_row(*(Text(readable(row.get(name))) for name in names))
+    return found
 
 
 def readable(value: Any) -> str:
-    """Return a value as a person reads it: yes and no, times to the second."""
+    """Return a value as a person reads it: yes and no, times to the second, no JSON."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if value is None or value == "":
         return "-"
+    if isinstance(value, dict):
+        return " ".join(f"{name}={plain(inner)}" for name, inner in value.items())
     text = plain(value)
     if len(text) == 27 and text.endswith("Z") and text[10] == "T" and text[19] == ".":
         return f"{text[:10]} {text[11:19]}Z"

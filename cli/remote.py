@@ -2,27 +2,27 @@
 
 import asyncio
 import json
-import os
-import secrets
 import time
 from collections.abc import Mapping
-from pathlib import Path
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
 
 from api.core.errors import ApictlError, BadRequest, Kind
+from cli import login_file
 from cli.context import Call, command
 from cli.output import Item
 
 if TYPE_CHECKING:
     import httpx2
 
-DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 TIMEOUT = 30
 # Seconds between two questions, at most.
 LONGEST = 60
+# Bytes of an answer: no answer of ours comes near that.
+LARGEST = 1 << 20
 # What an answer of ours has, and of which type.
 BEGUN = {
     "device_code": str,
@@ -63,24 +63,35 @@ async def login(
 ) -> Item:
     """Log in to a server: a person allows it in a browser, on this machine or on any other.
 
-    What it gets is kept in a file that only you can read; see logout.
+    What it gets is kept in a file that only you can read; logout ends it, whoami shows it. Every other command goes on
+    working on the database that this machine's settings name, not on that server.
 
     Example: apictl login https://accounts.example.com
     """
     url = checked(server)
     # Not only when a person has allowed it: then a session would be there that nobody knows of.
-    read()
-    writable()
+    before = login_file.read()
+    login_file.writable()
     async with connected(url) as client:
         begun = await ask(client, "POST", "/v1/auth/device", BEGUN, data={"scope": " ".join(scopes or ())})
         call.say(f"Open {begun['verification_uri_complete']}")
         call.say(f"and allow it there, if it shows the code {begun['user_code']}. Waiting (Ctrl-C gives up) …")
         tokens = await allowed(client, begun)
-        kept = {"server": url, "access_token": tokens["access_token"], "refresh_token": tokens["refresh_token"]}
+        try:
+            login_file.write(
+                {"server": url, "access_token": tokens["access_token"], "refresh_token": tokens["refresh_token"]}
+            )
+        except BaseException:
+            # Nobody could end it from here.
+            with suppress(ApictlError):
+                await end(client, tokens)
+            raise
+        if before is not None:
+            # One login after another ends the session before.
+            async with connected(before["server"]) as there:
+                with suppress(ApictlError):
+                    await end(there, before)
         me = await ask(client, "GET", "/v1/users/me", ME, token=tokens["access_token"])
-    # One login after another ends the session before.
-    await forget(quiet=True)
-    write(kept)
     return Item({"server": url, "user": me["email"] or me["name"], "user_id": me["id"]}, call.changed(changed=True))
 
 
@@ -90,8 +101,14 @@ async def logout(call: Call) -> Item:
 
     Example: apictl logout
     """
-    server = await forget()
-    return Item({"server": server}, call.changed(changed=server is not None))
+    kept = login_file.read()
+    if kept is None:
+        call.say("Nobody was logged in.")
+        return Item({"server": None}, call.changed(changed=False))
+    async with connected(kept["server"]) as client:
+        await end(client, kept)
+    login_file.place().unlink(missing_ok=True)
+    return Item({"server": kept["server"]}, call.changed(changed=True))
 
 
 @command("remote")
@@ -101,7 +118,7 @@ async def whoami(call: Call) -> Item:
     Example: apictl whoami
     """
     del call
-    kept = read()
+    kept = login_file.read()
     if kept is None:
         raise NotLoggedIn(hint="log in: apictl login https://…")
     async with connected(kept["server"]) as client:
@@ -116,16 +133,21 @@ async def whoami(call: Call) -> Item:
 
 async def allowed(client: "httpx2.AsyncClient", begun: dict[str, Any]) -> dict[str, Any]:
     """Wait until a person has decided, and return the tokens (RFC 8628, sections 3.4 and 3.5)."""
+    from api.tokens.refusals import DEVICE_CODE
+
     interval, deadline = max(1, begun["interval"]), time.monotonic() + begun["expires_in"]
     form = {"grant_type": DEVICE_CODE, "device_code": begun["device_code"], "client_id": "apictl"}
     while True:
-        await asyncio.sleep(interval)
+        await asyncio.sleep(min(interval, max(0, deadline - time.monotonic())))
         try:
             return await ask(client, "POST", "/v1/auth/token", TOKENS, data=form)
         except ApictlError as error:
+            # A server that never says so would be asked for ever.
+            if time.monotonic() >= deadline:
+                raise
             if error.code == "slow-down":
                 interval += 5
-            elif error.kind in PASSING and time.monotonic() < deadline:
+            elif error.kind in PASSING:
                 interval = min(2 * interval, LONGEST)
             elif error.code != "authorization-pending":
                 raise
@@ -140,28 +162,14 @@ async def refreshed(client: "httpx2.AsyncClient", kept: dict[str, str]) -> str:
         if error.code != "invalid-grant":
             raise
         raise NotLoggedIn("The login has ended", hint=f"log in again: apictl login {kept['server']}") from None
-    write(kept | {"access_token": tokens["access_token"], "refresh_token": tokens["refresh_token"]})
+    login_file.write(kept | {"access_token": tokens["access_token"], "refresh_token": tokens["refresh_token"]})
     token: str = tokens["access_token"]
     return token
 
 
-async def forget(*, quiet: bool = False) -> str | None:
-    """End the session on the server, and remove its tokens; return the server, or None if nobody was logged in.
-
-    Raises:
-        ServerAnswer: The server could not be told; the tokens are kept, unless `quiet`.
-    """
-    kept = read()
-    if kept is None:
-        return None
-    try:
-        async with connected(kept["server"]) as client:
-            await ask(client, "POST", "/v1/auth/revoke", {}, data={"token": kept["refresh_token"]})
-    except ApictlError:
-        if not quiet:
-            raise
-    place().unlink(missing_ok=True)
-    return kept["server"]
+async def end(client: "httpx2.AsyncClient", tokens: Mapping[str, str]) -> None:
+    """End a session on the server."""
+    await ask(client, "POST", "/v1/auth/revoke", {}, data={"token": tokens["refresh_token"]})
 
 
 def connected(url: str) -> "httpx2.AsyncClient":
@@ -194,17 +202,21 @@ async def ask(
 
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     try:
-        answer = await client.request(method, path, headers=headers, data=data)
-        said = answer.json() if answer.content else {}
-    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        async with asyncio.timeout(TIMEOUT), client.stream(method, path, headers=headers, data=data) as answer:
+            content = b""
+            async for part in answer.aiter_bytes():
+                content += part
+                if len(content) > LARGEST:
+                    raise none_of_ours(answer, "it answered with more than apictl ever does")
+    except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError, UnicodeError) as error:
         raise ServerAnswer(
             f"{client.base_url} cannot be reached", cause=str(error) or type(error).__name__, hint="check its URL"
         ) from None
-    except ValueError:
-        raise ServerAnswer(
-            cause=f"it answered {answer.status_code} with {answer.headers.get('content-type', 'no content type')}",
-            hint="check its URL; is that an apictl server?",
-        ) from None
+    try:
+        said = json.loads(content) if content else {}
+    except (ValueError, RecursionError):
+        kind = answer.headers.get("content-type", "no content type")
+        raise none_of_ours(answer, f"it answered {answer.status_code} with {kind}") from None
     said = said if isinstance(said, dict) else {}
     if answer.is_success and all(isinstance(said.get(name), kind) for name, kind in wanted.items()):
         return said
@@ -213,9 +225,18 @@ async def ask(
 
     known = None if answer.is_success else ApictlError.registry.get(str(said.get("code")))
     if known is None:
-        raise ServerAnswer(cause=f"it answered {answer.status_code}", hint="check its URL; is that an apictl server?")
+        raise none_of_ours(answer, f"it answered {answer.status_code}")
     words = {name: said[name] for name in ("detail", "cause", "hint") if isinstance(said.get(name), str)}
     raise known(words.get("detail"), cause=words.get("cause"), hint=words.get("hint"))
+
+
+def none_of_ours(answer: "httpx2.Response", cause: str) -> ServerAnswer:
+    """Return the failure for an answer that apictl would not give; the server of another machine may be there."""
+    elsewhere = answer.headers.get("location")
+    return ServerAnswer(
+        cause=cause + (f", and points to {elsewhere}" if elsewhere else ""),
+        hint="check its URL; is that an apictl server?",
+    )
 
 
 def checked(server: str) -> str:
@@ -226,7 +247,10 @@ def checked(server: str) -> str:
     """
     try:
         parts = urlsplit(server)
-        usable = parts.scheme in {"http", "https"} and parts.hostname and not (parts.username or parts.query)
+        # What is read as no port, or as one beyond all, raises.
+        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and server.isprintable()
+        # Every path is the server's own.
+        usable = usable and not (parts.username or parts.query or parts.fragment or parts.path.strip("/"))
     except ValueError:
         usable = False
     if not usable:
@@ -234,59 +258,3 @@ def checked(server: str) -> str:
     if parts.scheme == "http" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
         raise BadRequest("The tokens would travel in the clear", hint="use https; http is for this machine only")
     return server.rstrip("/")
-
-
-def place() -> Path:
-    """Return the file that the tokens are kept in."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "apictl" / "login.json"
-
-
-def read() -> dict[str, str] | None:
-    """Return what is kept of a login; None if nobody is logged in.
-
-    Raises:
-        BadRequest: Others can read the file, or it is none of ours.
-    """
-    path = place()
-    try:
-        if path.stat().st_mode & 0o077:
-            raise BadRequest(
-                f"Others can read {path}", hint=f"its tokens may be known: log in again, after rm '{path}'"
-            )
-        found = json.loads(path.read_text(encoding="utf-8"))
-        kept = {name: str(found[name]) for name in ("server", *TOKENS)}
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise BadRequest(f"{path} cannot be read", cause=error.strerror) from None
-    except (ValueError, KeyError, TypeError):
-        raise BadRequest(f"{path} is damaged", hint=f"log in again, after rm '{path}'") from None
-    return kept
-
-
-def writable() -> None:
-    """Find out whether a login can be kept.
-
-    Raises:
-        BadRequest: It cannot.
-    """
-    path = place()
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadRequest(f"{path} cannot be written", cause=error.strerror) from None
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise BadRequest(f"{path} cannot be written", hint="XDG_CONFIG_HOME names another folder")
-
-
-def write(kept: dict[str, str]) -> None:
-    """Keep a login, in a file that only its owner can read, whole or not at all."""
-    path = place()
-    writable()
-    try:
-        scratch = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-        with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump(kept, file)
-        scratch.replace(path)
-    except OSError as error:
-        raise BadRequest(f"{path} cannot be written", cause=error.strerror) from None

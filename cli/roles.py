@@ -119,12 +119,13 @@ async def update_role(
     return Item(body(outcome.role), call.changed(changed=outcome.changed))
 
 
-@command("write")
+@command("destroy")
 async def delete_role(call: Call, name: Name, if_version: RoleVersion = None) -> Item:
     """Delete a role that nobody has.
 
     Example: apictl delete-role support
     """
+    await call.confirm("deletes the role", expected=named(name))
     return Item(body(await service(call).delete_role(named(name), if_version=if_version)), call.changed(changed=True))
 
 

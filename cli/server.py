@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from uvicorn import Config
 
+    from api.config import Settings
+
 Host = Annotated[str | None, typer.Option("--host", help="Address to listen on. Default: APICTL_LISTEN_HOST.")]
 Port = Annotated[
     int | None, typer.Option("--port", help="Port; 0 takes a free one. Default: APICTL_LISTEN_PORT.", min=0, max=65535)
@@ -57,6 +59,7 @@ def serve(
     with held_database(call.settings):
         complete(check_database(call))
         listening = listen(call, host, port)
+        named_after(call, listening)
         call.say(f"Serving on {url(listening)} with {workers} worker{'s' if workers > 1 else ''} (Ctrl-C stops it)")
         run_server(config(call, workers=workers, access_log=False, timeout_graceful_shutdown=LONG_GRACE), listening)
 
@@ -76,6 +79,7 @@ def dev(call: Call, host: Host = None, port: Port = None) -> None:
     with held_database(call.settings, create=True):
         load_secret_key(call.settings, create=True)
         complete(prepare(call, email=None, password=""))
+        named_after(call, listening)
         call.say(f"The first superuser, if there is none: {program()} create-user EMAIL --superuser")
         call.say(f"Serving on {url(listening)}, docs at {url(listening)}/docs (Ctrl-C stops it)")
         run_server(config(call, reload=True), listening)
@@ -104,8 +108,9 @@ def quickstart(
         load_secret_key(call.settings, create=True)
         password = generate()
         created = complete(prepare(call, email=email, password=password))
-        welcome(call, url(listening), email if created else None, password)
-        run_server(config(call, create_app(call.settings), access_log=True), listening)
+        settings = named_after(call, listening)
+        welcome(call, url(listening), settings.public_url, email if created else None, password)
+        run_server(config(call, create_app(settings), access_log=True), listening)
 
 
 async def check_database(call: Call) -> None:
@@ -142,11 +147,23 @@ async def prepare(call: Call, *, email: str | None, password: str) -> bool:
             return await users.create_first_superuser(UserCreate(email=email, password=password)) is not None
 
 
-def welcome(call: Call, address: str, email: str | None, password: str) -> None:
+def named_after(call: Call, listening: "socket.socket") -> "Settings":
+    """Return the settings of a server on this socket: unless an issuer is set, links name the port."""
+    host, port = listening.getsockname()[:2]
+    # A worker, and an application that starts again, read it there.
+    os.environ["APICTL_LISTEN_PORT"] = str(port)
+    settings = call.settings.model_copy(update={"listen_port": port})
+    if "issuer" not in settings.model_fields_set and host not in {"127.0.0.1", "::1"}:
+        call.say(f"APICTL_ISSUER is not set: links say {settings.public_url}, which only this machine can open")
+    return settings
+
+
+def welcome(call: Call, address: str, public_url: str, email: str | None, password: str) -> None:
     """Print what a person needs next; the password only when it was made just now."""
     from api.database import redact
 
     lines = [f"apictl is running on {address} (Ctrl-C stops everything)", "", f"  API docs     {address}/docs"]
+    lines += [f"  own account  {public_url}/account"]
     if call.settings.database_url is not None:
         # It may come from another project's DATABASE_URL: whoever did not mean that sees it here.
         lines += [f"  database     {redact(call.settings.database_url.get_secret_value())}"]

@@ -7,8 +7,8 @@ import typer
 from cli.context import Call, command, id_of
 from cli.output import Item, Listing
 
-COLUMNS = ("id", "user", "label", "is_live", "created_at", "last_used_at", "expires_at")
-TABLE = ("id", "user", "label", "is_live", "created_at")
+COLUMNS = ("id", "user", "label", "is_live", "created_at", "last_used_at", "expires_at", "user_agent", "address")
+TABLE = ("id", "user", "label", "is_live", "last_used_at", "user_agent", "address", "scopes")
 
 
 def service(call: Call) -> Any:

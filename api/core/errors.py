@@ -77,6 +77,7 @@ class ApictlError(Exception):
     code: ClassVar[str] = "internal-error"
     title: ClassVar[str] = "The server failed"
     default_retry_after: ClassVar[int | None] = None
+    default_hint: ClassVar[str | None] = None
     media_type: ClassVar[str] = "application/problem+json"
     # What a 401 asks for (RFC 9110, section 11.6.1).
     authenticate: ClassVar[str] = 'Bearer realm="apictl"'
@@ -99,7 +100,7 @@ class ApictlError(Exception):
     ) -> None:
         self.detail = detail or self.title
         self.cause = cause
-        self.hint = hint
+        self.hint = hint or self.default_hint
         self.errors = tuple(errors)
         self.retry_after = self.default_retry_after if retry_after is None else retry_after
         super().__init__(self.detail)
@@ -197,6 +198,7 @@ class MissingScope(ApictlError):
     kind = Kind.NOT_PERMITTED
     code = "missing-scope"
     title = "You may not do this"
+    default_hint = "roles and tokens are made of scopes: apictl explain says what decides, apictl grant-role changes it"
 
 
 class NotAuthenticated(ApictlError):

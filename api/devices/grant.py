@@ -90,7 +90,7 @@ class DeviceGrant:
             if device is not None:
                 break
         assert device is not None  # noqa: S101 - of 25 billion codes, five in a row were taken
-        uri = f"{self._settings.issuer.rstrip('/')}/device"
+        uri = f"{self._settings.public_url}/device"
         code = shown(device.user_code)
         return DeviceIssued(
             device_code=device_code,

@@ -141,7 +141,7 @@ async def signed_passkey(
         return None
     sign_count = await asyncio.to_thread(
         passkeys.verified,
-        passkeys.Site.of(keys.issuer),
+        passkeys.Site.of(keys.public_url),
         assertion,
         user_id=factor.user_id,
         public_key=factor.public_key,

@@ -83,7 +83,7 @@ class FactorGrant:
                 raise InvalidGrant("No login with a passkey waits for this mfa_token", hint=AGAIN)
         about = LOGIN if mfa_token is None else about_login(mfa_token)
         challenge = new_challenge(self._keys.challenges, about, now=self._keys.now().timestamp())
-        options = await asyncio.to_thread(request_options, Site.of(self._keys.issuer), challenge, allowed=allowed)
+        options = await asyncio.to_thread(request_options, Site.of(self._keys.public_url), challenge, allowed=allowed)
         return PasskeyOptions(options=options)
 
     async def by_passkey(self, credential: str, *, scope: str | None, client: Client) -> TokenIssued:

@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
@@ -80,7 +81,7 @@ class FactorService:
             name=name,
             sealed=seal(secret.encode(), keys.sealing, purpose=purpose(factor_id)),
         )
-        uri = otpauth(secret, account=user.handle, issuer=keys.issuer)
+        uri = otpauth(secret, account=user.handle, issuer=urlsplit(keys.public_url).netloc)
         return TotpEnrolled(id=factor_id, secret=secret, uri=uri, qr_code=qr_code(uri))
 
     async def enroll_passkey(self, name: str, current_password: str, keys: Keys) -> PasskeyEnrolled:
@@ -91,7 +92,7 @@ class FactorService:
             BadSettings: Browsers offer no passkeys at this deployment's URL.
         """
         user = await self._users.lock_verified(await self._users.verified(current_password, self._passwords))
-        site = Site.of(keys.issuer)
+        site = Site.of(keys.public_url)
         factor_id = uuid7()
         factors = await crud.of_user(self._session, user.id)
         await crud.add(self._session, factor_id=factor_id, user_id=user.id, kind="passkey", name=name)
@@ -152,7 +153,7 @@ class FactorService:
             raise PasskeyExists from None
 
     async def _made(self, factor_id: UUID, credential: dict[str, Any] | None, keys: Keys) -> NewPasskey:
-        site, now = Site.of(keys.issuer), keys.now().timestamp()
+        site, now = Site.of(keys.public_url), keys.now().timestamp()
         made: NewPasskey | str = "there is no credential in the request"
         if credential is not None:
             made = await asyncio.to_thread(

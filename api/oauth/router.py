@@ -58,10 +58,10 @@ async def introspect_token(
 @router.get("/.well-known/oauth-authorization-server", responses=responses(503), openapi_extra={"security": []})
 async def server_metadata(runtime: CurrentRuntime) -> ServerMetadata:
     """Tell OAuth clients where everything is, and what it can do (RFC 8414)."""
-    issuer = runtime.settings.issuer
-    base = issuer.rstrip("/")
+    settings = runtime.settings
+    base = settings.public_url
     return ServerMetadata(
-        issuer=issuer,
+        issuer=settings.issuer,
         token_endpoint=f"{base}/v1/auth/token",
         jwks_uri=f"{base}/.well-known/jwks.json",
         device_authorization_endpoint=f"{base}/v1/auth/device",

@@ -1,11 +1,11 @@
 """Statements on the table of sessions."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, and_, delete, func, insert, literal, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, literal, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.core.actor import Powers
@@ -38,13 +38,14 @@ class Family:
     in_grace: bool
 
 
-async def add(session: AsyncSession, *, user_id: UUID, ttl: int, **values: Any) -> Session:
-    """Insert a session that ends `ttl` seconds from now, by the database's clock."""
-    statement = (
-        insert(Session)
-        .values(user_id=user_id, expires_at=func.now() + timedelta(seconds=ttl), **values)
-        .returning(Session)
-    )
+async def add(
+    session: AsyncSession, *, user_id: UUID, ttl: int, no_later: datetime | None = None, **values: Any
+) -> Session:
+    """Insert a session that ends `ttl` seconds from now, by the database's clock, or then."""
+    expires_at: ColumnElement[datetime] = func.now() + timedelta(seconds=ttl)
+    if no_later is not None:
+        expires_at = func.least(expires_at, no_later)
+    statement = insert(Session).values(user_id=user_id, expires_at=expires_at, **values).returning(Session)
     return (await session.execute(statement)).scalar_one()
 
 

@@ -6,6 +6,7 @@ must stay ended although the request is refused.
 
 import time
 from contextlib import suppress
+from typing import Final
 
 from api.api_keys.secret import PREFIX
 from api.audit import crud as audit
@@ -32,6 +33,9 @@ from api.tokens.service import issue
 from api.tokens.sessions import begin_session, requested_scopes
 from api.users import crud as users
 from api.users.schemas import canonical_email
+
+# The same for every reason.
+FORGOTTEN: Final = "check address and password; a forgotten one an administrator sets anew: apictl set-password"
 
 
 class PasswordChanged(Exception):
@@ -66,7 +70,7 @@ class Grants:
         for _ in range(2):
             with suppress(PasswordChanged):
                 return await self._by_password(username, password, otp=otp, scope=scope, client=client)
-        raise InvalidGrant
+        raise InvalidGrant(hint=FORGOTTEN)
 
     async def _by_password(
         self, username: str, password: str, *, otp: str | None, scope: str | None, client: Client
@@ -76,7 +80,7 @@ class Grants:
         stored = user.password_hash if user is not None else None
         verified = await self._passwords.verify(password, stored)
         if user is None or stored is None or not verified.ok:
-            raise InvalidGrant
+            raise InvalidGrant(hint=FORGOTTEN)
         # What cannot be signed must not be written down as issued.
         self._keys.require_signing()
         async with self._transaction() as session:

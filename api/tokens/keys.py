@@ -45,6 +45,7 @@ class InvalidToken(ApictlError):
     code = "invalid-token"
     # One sentence for every reason: which of them it was would help an attacker only.
     title = "The access token is not valid"
+    default_hint = "it is good for minutes: use the refresh token, or log in again"
     authenticate = 'Bearer realm="apictl", error="invalid_token"'
 
 
@@ -75,6 +76,8 @@ class Keys:
     """The keys in a process's hands: those derived from the secret key, and the ring that `signing_keys` fills.
 
     Attributes:
+        issuer: Whom access tokens name as their issuer.
+        public_url: Where passkeys are good.
         refresh: Authenticates refresh tokens.
         sealing: Encrypts the signing keys in their table.
         challenges: Authenticates the challenges that passkeys sign.
@@ -83,8 +86,9 @@ class Keys:
         reading: Whoever reads it again, for all who wait.
     """
 
-    def __init__(self, secret: bytes, *, issuer: str) -> None:
+    def __init__(self, secret: bytes, *, issuer: str, public_url: str | None = None) -> None:
         self.issuer = issuer
+        self.public_url = public_url or issuer
         self.refresh = derive(secret, "refresh token HMAC")
         self.sealing = derive(secret, "signing keys AES-256-GCM")
         self.challenges = derive(secret, "passkey challenges HMAC")
@@ -103,7 +107,7 @@ class Keys:
         Raises:
             BadSettings: There is no secret key, or it is weak.
         """
-        return cls(load_secret_key(settings), issuer=settings.issuer)
+        return cls(load_secret_key(settings), issuer=settings.issuer, public_url=settings.public_url)
 
     def fill(self, keys: Iterable[SigningKey], *, now: datetime, at: float) -> None:
         """Take these keys into the ring, and no others.
@@ -198,6 +202,10 @@ class Keys:
                     options={"require": REQUIRED},
                 )
             )
+        except (jwt.InvalidIssuerError, jwt.InvalidAudienceError):
+            # Its signature is right: one of ours, made by a process with another setting.
+            log.warning("An access token was refused: it does not name APICTL_ISSUER, which here is %s", self.issuer)
+            raise InvalidToken from None
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
             raise InvalidToken from None
         if len(self._verified) >= REMEMBERED:

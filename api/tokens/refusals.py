@@ -33,6 +33,7 @@ class InvalidGrant(OAuthError):
     kind = Kind.CREDENTIALS
     code = "invalid-grant"
     title = "The credentials are not right"
+    default_hint = "begin again: log in"
     error = "invalid_grant"
 
 
@@ -42,6 +43,7 @@ class InvalidClient(OAuthError):
     kind = Kind.NOT_AUTHENTICATED
     code = "invalid-client"
     title = "The client could not be authenticated"
+    default_hint = "client_id: a service account's name; client_secret: one of its API keys; a public client sends none"
     authenticate = 'Basic realm="apictl"'
     error = "invalid_client"
 

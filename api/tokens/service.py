@@ -5,6 +5,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.api_keys import crud as api_keys
 from api.audit import crud as audit
 from api.config import Settings
 from api.core.actor import ALL_SCOPES, Actor, Scope
@@ -12,7 +13,7 @@ from api.core.errors import ApictlError, Kind
 from api.core.pagination import Cursor, cut
 from api.tokens import crud
 from api.tokens.crud import Owned
-from api.tokens.keys import Keys
+from api.tokens.keys import InvalidToken, Keys
 from api.tokens.models import Session
 from api.tokens.schemas import TokenCreate, TokenIssued, TokenQuery, TokenRead, TokensRevoke, TokensRevoked
 from api.tokens.secret import RefreshToken
@@ -62,6 +63,7 @@ class TokenService:
             self._session,
             user_id=user.id,
             ttl=new.expires_in or self._settings.session_ttl,
+            no_later=await self._key_ends(),
             label=new.label,
             scopes=scopes,
         )
@@ -134,6 +136,16 @@ class TokenService:
                 detail={"user": user.handle, "kept": None if which.keep is None else str(which.keep), "revoked": count},
             )  # fmt: skip
         return TokensRevoked(user_id=user.id, user=user.handle, kept=which.keep, revoked=count)
+
+    async def _key_ends(self) -> datetime | None:
+        """Return when the actor's API key ends, if they came with one that does: what it makes does not outlive it."""
+        if self._actor.api_key_id is None:
+            return None
+        key = await api_keys.identity(self._session, self._actor.api_key_id)
+        if key is None:
+            raise InvalidToken
+        ends: datetime | None = key.expires_at
+        return ends
 
     async def _audit(self, action: str, row: Session, **detail: object) -> None:
         await audit.add(self._session, self._actor, action=action, target="session", target_id=row.id, detail=detail)

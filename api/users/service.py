@@ -134,6 +134,7 @@ class UserService:
             UserNotFound: There is none.
             EmailTaken: Another user has the new address.
             StaleVersion: The user is no longer at `if_version`.
+            MissingScope: The actor may not; or it is their own address, and they came with a narrowed token.
         """
         self._actor.require(Scope.USERS_WRITE)
         user = await self._records.lock(ref, if_version=if_version)
@@ -146,6 +147,9 @@ class UserService:
             if value != getattr(user, name)
         }
         if "email" in values:
+            if user.id == self._actor.user_id:
+                # It is what one logs in with: no key of one's own changes it.
+                self._actor.require_own_session()
             # What was verified is another address.
             values["email_verified_at"] = None
         try:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -10,6 +11,7 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
+from api.core.actor import ALL_SCOPES
 from tests.conftest import SUPERUSER
 from tests.support.processes import Apictl
 
@@ -81,6 +83,26 @@ async def test_a_key_is_not_its_owner(admin: httpx2.AsyncClient, client: httpx2.
     assert (await client.delete(f"/v1/api-keys/{key['id']}", headers=bearing(key))).status_code == 200
     assert (await client.get("/v1/users/me", headers=bearing(key))).status_code == 401
     assert (await client.get("/v1/users/me", headers=bearing(renewed))).status_code == 200
+
+
+async def test_what_a_key_makes_does_not_outlive_it(admin: httpx2.AsyncClient, client: httpx2.AsyncClient) -> None:
+    key = await create(admin, SUPERUSER, *ALL_SCOPES, expires_in=3600)
+    issued = (await client.post("/v1/tokens", json={"user": SUPERUSER}, headers=bearing(key))).json()
+    listed = (await admin.get("/v1/tokens")).json()["items"]
+    assert [row["expires_at"] for row in listed if row["id"] == issued["session_id"]] == [key["expires_at"]]
+    shorter = (await client.post("/v1/tokens", json={"user": SUPERUSER, "expires_in": 60}, headers=bearing(key))).json()
+    listed = (await admin.get("/v1/tokens")).json()["items"]
+    (ends,) = [row["expires_at"] for row in listed if row["id"] == shorter["session_id"]]
+    assert datetime.fromisoformat(ends) < datetime.now(UTC) + timedelta(seconds=90)
+
+
+async def test_a_key_does_not_change_what_its_owner_logs_in_with(
+    admin: httpx2.AsyncClient, client: httpx2.AsyncClient
+) -> None:
+    key = await create(admin, SUPERUSER, *ALL_SCOPES)
+    for values, status in (({"email": "mallory@example.com"}, 403), ({"full_name": "Root"}, 200)):
+        answer = await client.patch(f"/v1/users/{SUPERUSER}", json=values, headers=bearing(key))
+        assert answer.status_code == status, answer.text
 
 
 async def test_people_keep_their_own_keys(

@@ -52,7 +52,7 @@ AS_ADA: Final = {
     "show-role": ["support"],
     "list-roles": [],
     "update-role": ["support", "--description", "x"],
-    "delete-role": ["support"],
+    "delete-role": ["support", "--yes"],
     "grant-role": ["ada@example.com", "support"],
     "revoke-role": [SUPERUSER, "support"],
     "explain": ["--user", SUPERUSER, "--can", "users:read"],

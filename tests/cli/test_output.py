@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -13,6 +14,8 @@ import pytest
 import yaml
 
 from api import __version__
+from api.users.models import User
+from tests.conftest import SUPERUSER
 from tests.support.processes import APICTL, Apictl, Finished, run
 from tests.support.terminal import terminal
 
@@ -119,6 +122,34 @@ def test_a_terminal_gets_a_table_in_colour_unless_told_not_to(environment: dict[
             assert "ada@example.com" in seen.screen
 
 
+@pytest.mark.parametrize(("columns", "more"), [("80", {}), ("160", {}), ("160", {"NO_COLOR": "1"})])
+def test_a_table_has_the_columns_that_there_is_room_for(
+    apictl: Apictl, environment: dict[str, str], superuser: User, columns: str, more: dict[str, str]
+) -> None:
+    own = environment | {"COLUMNS": columns} | more
+    with terminal("create-token", SUPERUSER, "-o", "ids", environment=environment, start=apictl.start) as seen:
+        assert seen.end() == 0
+    issued = seen.screen.strip()
+    with terminal("list-tokens", environment=own, start=apictl.start) as seen:
+        assert seen.end() == 0
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", seen.screen).splitlines()
+    if columns == "80":
+        assert "LAST USED AT" not in lines[0]
+        assert lines[2].startswith("No room for last_used_at, address, scopes: ")
+    else:
+        assert re.split("  +", lines[0])[4:] == ["LAST USED AT", "USER AGENT", "ADDRESS", "SCOPES"]
+        assert len(lines) == 2
+    # One line a row: no id and no time in pieces.
+    assert lines[1].split()[:4] == [issued, SUPERUSER, "-", "yes"]
+
+
+def test_what_is_in_an_object_is_a_table_too(apictl: Apictl, environment: dict[str, str], superuser: User) -> None:
+    with terminal("rotate-keys", "--no-color", environment=environment, start=apictl.start) as seen:
+        assert seen.end() == 0
+    assert re.search(r"^public_jwk +x=\S+ alg=EdDSA", seen.screen, re.MULTILINE)
+    assert "{" not in seen.screen
+
+
 async def test_errors_are_lines_or_one_problem(apictl: Apictl, environment: dict[str, str]) -> None:
     told = await apictl("show-user", "none@example.com", environment=environment)
     assert (told.code, told.out, told.err) == (3, "", "error: There is no user none@example.com\n")
@@ -141,6 +172,14 @@ async def test_misspelt_commands_and_options_suggest_and_do_nothing(
     assert ended.code == 2
     assert "--search" in ended.err
     assert (await listed(apictl, environment)).out == ""
+
+
+async def test_what_was_put_in_the_wrong_place_is_said(apictl: Apictl, environment: dict[str, str]) -> None:
+    ended = await apictl("-o", "json", "list-users", environment=environment)
+    assert (ended.code, "options come after the command: apictl list-users" in ended.err) == (2, True), ended.err
+    # It may be a secret, which the screen need not repeat.
+    ended = await apictl("introspect-token", "apictl_key_secret", environment=environment)
+    assert (ended.code, "apictl_key_secret" in ended.err, "--help" in ended.err) == (2, False, True), ended.err
 
 
 async def test_no_command_is_help_and_a_failure(apictl: Apictl, environment: dict[str, str]) -> None:

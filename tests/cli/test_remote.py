@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, Final
 
 import asyncpg
 import httpx2
@@ -136,6 +138,11 @@ async def test_the_session_was_ended_there(
         ("ftp://example.com", 2, "is not a server's URL"),
         ("http://127.0.0.1:1", 7, "cannot be reached"),
         ("http://[::1", 2, "is not a server's URL"),
+        ("http://127.0.0.1:99999", 2, "is not a server's URL"),
+        ("https://example.com/api", 2, "is not a server's URL"),
+        ("https://example.com/#x", 2, "is not a server's URL"),
+        ("https://exam\nple.com", 2, "is not a server's URL"),
+        ("https://ex\u00e4mple.invalid", 7, "cannot be reached"),
     ],
 )
 async def test_no_server_there(apictl: Apictl, elsewhere: dict[str, str], url: str, code: int, said: str) -> None:
@@ -155,7 +162,11 @@ async def test_no_server_there(apictl: Apictl, elsewhere: dict[str, str], url: s
         b'HTTP/1.1 200 OK\r\n\r\n{"device_code":1,"user_code":[],"verification_uri_complete":{},"interval":5}',
         b"\x00\x01\x02",
         b"",
+        b"HTTP/1.1 302 Go\r\nLocation: https://elsewhere.example/\x1b[2J\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 100_000,
+        b"HTTP/1.1 200 OK\r\n\r\n" + b" " * (2 << 20),
     ],
+    ids=range(12),
 )
 async def test_a_server_that_is_none_of_ours(apictl: Apictl, elsewhere: dict[str, str], answer: bytes) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -168,6 +179,7 @@ async def test_a_server_that_is_none_of_ours(apictl: Apictl, elsewhere: dict[str
         port = listening.sockets[0].getsockname()[1]
         ended = await apictl("login", f"http://127.0.0.1:{port}", environment=elsewhere)
     assert (ended.code, "hint: " in ended.err, "Traceback" in ended.err) == (7, True, False), ended.err
+    assert "\x1b" not in ended.err
 
 
 async def test_a_server_that_is_busy_for_a_moment_is_asked_again(apictl: Apictl, elsewhere: dict[str, str]) -> None:
@@ -196,6 +208,75 @@ async def test_a_server_that_is_busy_for_a_moment_is_asked_again(apictl: Apictl,
     assert (answers, ended.code) == ([], 4), ended.err
     assert "\x1b" not in ended.err
     assert "red" in ended.err
+
+
+BEGUN: Final = {
+    "device_code": "x",
+    "user_code": "BCDF-BCDF",
+    "verification_uri_complete": "http://127.0.0.1",
+    "interval": 1,
+    "expires_in": 600,
+}
+TOKENS: Final = {"access_token": "a", "refresh_token": "r"}
+
+
+async def asked_for(
+    apictl: Apictl,
+    environment: dict[str, str],
+    *answers: tuple[int, dict[str, Any]],
+    last: tuple[int, dict[str, Any]],
+    before: Callable[[int], None] = lambda _: None,
+) -> tuple[Finished, list[str]]:
+    """Log in to a server that answers so, and then always with the last; return how it ended, and what was asked."""
+    left, requests = list(answers), []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = re.search(r"content-length: (\d+)", head, re.IGNORECASE)
+        content = await reader.readexactly(int(length[1])) if length else b""
+        requests.append(f"{head.splitlines()[0]} {content.decode()}")
+        before(len(requests))
+        status, document = left.pop(0) if left else last
+        body = json.dumps(document)
+        writer.write(f"HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        writer.close()
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with listening:
+        port = listening.sockets[0].getsockname()[1]
+        ended = await apictl("login", f"http://127.0.0.1:{port}", environment=environment)
+    return ended, requests
+
+
+async def test_a_server_that_never_decides_is_given_up(apictl: Apictl, elsewhere: dict[str, str]) -> None:
+    pending = {"code": "authorization-pending", "error": "authorization_pending", "detail": "Nobody has decided"}
+    ended, requests = await asked_for(apictl, elsewhere, (200, BEGUN | {"expires_in": 2}), last=(400, pending))
+    assert (ended.code, "Nobody has decided" in ended.err) == (4, True), ended.err
+    assert len(requests) == 3
+
+
+async def test_a_login_is_kept_before_anything_else_is_asked(
+    apictl: Apictl, elsewhere: dict[str, str], home: Path
+) -> None:
+    """Whatever comes after it: a session that is there can be ended."""
+    ended, _ = await asked_for(apictl, elsewhere, (200, BEGUN), (200, TOKENS), last=(500, {}))
+    assert ended.code == 7, ended.err
+    kept = home / "apictl" / "login.json"
+    assert json.loads(kept.read_text())["refresh_token"] == "r"
+    # The next login ends the one before, where it was; nobody answers there any more.
+    ended, _ = await asked_for(apictl, elsewhere, (200, BEGUN), (200, TOKENS | {"refresh_token": "s"}), last=(500, {}))
+    assert json.loads(kept.read_text())["refresh_token"] == "s"
+
+
+async def test_a_session_that_cannot_be_kept_is_ended(apictl: Apictl, elsewhere: dict[str, str], home: Path) -> None:
+    def in_the_way(request: int) -> None:
+        if request == 2:
+            (home / "apictl").rmdir()
+            (home / "apictl").write_text("")
+
+    ended, requests = await asked_for(apictl, elsewhere, (200, BEGUN), (200, TOKENS), last=(200, {}), before=in_the_way)
+    assert (ended.code, "cannot be written" in ended.err) == (2, True), ended.err
+    assert requests[2:] == ["POST /v1/auth/revoke HTTP/1.1 token=r"]
 
 
 async def test_what_cannot_be_kept_is_known_before_anybody_allows_it(

@@ -1,6 +1,7 @@
 """The commands that serve, as processes on real sockets: what they refuse, what they print, how they end."""
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -210,6 +211,37 @@ async def test_an_unusable_setting_is_named(apictl: Apictl, environment: dict[st
     assert ended.code == 12
     assert "APICTL_POOL_SIZE" in ended.err
     assert "APICTL_LISTEN_PORT" in ended.err
+
+
+@pytest.mark.parametrize(
+    "issuer",
+    [
+        "apictl",
+        "ftp://example.com",
+        "https://",
+        "https://example.com/api",
+        "https://example.com?x=1",
+        "https://example.com/#x",
+        "https://user@example.com",
+        "https://[x",
+        "https://example.com:99999",
+        "https://exam\nple.com",
+    ],
+)
+async def test_an_issuer_that_is_no_url_is_named(apictl: Apictl, environment: dict[str, str], issuer: str) -> None:
+    ended = await apictl("list-users", environment=environment | {"APICTL_ISSUER": issuer})
+    assert (ended.code, "APICTL_ISSUER: it must be a URL" in ended.err) == (12, True), ended.err
+
+
+def test_links_name_the_port_that_is_listened_on(apictl: Apictl, environment: dict[str, str]) -> None:
+    """Tokens do not, which the terminal makes too; and an issuer that is set is in both."""
+    for issuer in (None, "https://accounts.example.com/"):
+        own = environment | ({} if issuer is None else {"APICTL_ISSUER": issuer})
+        with serving("serve", environment=own, start=apictl.start) as server:
+            found = json.loads(server.get("/.well-known/oauth-authorization-server")[1])
+        expected = server.url.replace("127.0.0.1", "localhost") if issuer is None else issuer.rstrip("/")
+        assert found["token_endpoint"] == f"{expected}/v1/auth/token"
+        assert found["issuer"] == ("http://localhost:8000" if issuer is None else expected)
 
 
 async def test_in_the_wrong_folder_nothing_is_made(apictl: Apictl, tmp_path: Path) -> None:

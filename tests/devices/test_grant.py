@@ -33,8 +33,8 @@ async def test_a_device_is_let_in(
 ) -> None:
     begun = await start(client, client_id="apictl")
     assert (begun["expires_in"], begun["interval"]) == (600, 5)
-    assert begun["verification_uri"] == "http://127.0.0.1:8000/device"
-    assert begun["verification_uri_complete"] == f"http://127.0.0.1:8000/device?user_code={begun['user_code']}"
+    assert begun["verification_uri"] == "http://localhost:8000/device"
+    assert begun["verification_uri_complete"] == f"http://localhost:8000/device?user_code={begun['user_code']}"
     waiting = await poll(client, begun["device_code"])
     assert (waiting.status_code, waiting.json()["error"]) == (400, "authorization_pending")
     # Typed as people do.

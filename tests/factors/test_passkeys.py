@@ -395,7 +395,7 @@ async def test_where_browsers_have_none_it_is_said(
 ) -> None:
     begin = {"current_password": PASSWORD}
     for issuer in ("apictl", "https://192.0.2.1", "http://accounts.example.com", "https://[x"):
-        monkeypatch.setattr(app.state.keys, "issuer", issuer)
+        monkeypatch.setattr(app.state.keys, "public_url", issuer)
         assert (await client.post("/v1/auth/passkey")).json()["code"] == "bad-settings"
     monkeypatch.undo()
     assert (await admin.post(f"{OWN}/passkey", json=begin)).status_code == 201

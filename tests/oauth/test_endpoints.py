@@ -197,7 +197,7 @@ async def test_introspection(
     tokens = await log_in(client, SUPERUSER)
     found = await introspected(client, key, tokens["access_token"])
     assert (found["active"], found["username"], found["sub"]) == (True, SUPERUSER, str(superuser.id))
-    assert (found["token_type"], found["iss"], found["aud"]) == ("Bearer", *["http://127.0.0.1:8000"] * 2)
+    assert (found["token_type"], found["iss"], found["aud"]) == ("Bearer", *["http://localhost:8000"] * 2)
     assert abs(found["exp"] - time.time() - 900) < 60
     refresh = await introspected(client, key, tokens["refresh_token"])
     assert (refresh["active"], "token_type" in refresh, refresh["exp"] > found["exp"]) == (True, False, True)
@@ -286,7 +286,7 @@ async def test_whoever_finds_an_api_key_ends_it(
 async def test_metadata(client: httpx2.AsyncClient) -> None:
     """Everything that it names is there."""
     found = (await client.get("/.well-known/oauth-authorization-server")).json()
-    assert found["issuer"] == "http://127.0.0.1:8000"
+    assert found["issuer"] == "http://localhost:8000"
     for name, value in found.items():
         if name.endswith(("_endpoint", "_uri", "_documentation")):
             path = value.removeprefix(found["issuer"])

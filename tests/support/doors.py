@@ -48,7 +48,7 @@ class CliDoor:
             line += [flag] if value is True else [part for one in listed(value) for part in (flag, str(one))]
         if secret is not None:
             line.append("--password-stdin")
-        if verb in {"delete-user", "reset-factors", "retire-key", "revoke-tokens"}:
+        if verb in {"delete-role", "delete-user", "reset-factors", "retire-key", "revoke-tokens"}:
             line.append("--yes")
         ended = await self._apictl(*line, environment=self._environment, stdin=secret)
         if ended.code == 0:

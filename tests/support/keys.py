@@ -8,7 +8,7 @@ from api.config import Algorithm
 from api.signing_keys.jwk import SigningKey, make, opened, public_jwk
 from api.tokens.keys import Keys
 
-ISSUER: Final = "http://127.0.0.1:8000"
+ISSUER: Final = "http://localhost:8000"
 SECRET: Final = b"0123456789abcdef" * 4
 BEGUN: Final = datetime(2026, 1, 1, tzinfo=UTC)
 

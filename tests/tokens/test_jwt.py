@@ -189,6 +189,15 @@ def test_none_of_these_is_accepted(kind: str) -> None:
         KEYS.verify(BAD[kind]())
 
 
+def test_a_token_of_ours_for_another_issuer_is_told_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """An operator whose terminal has another setting than the server sees a 401, and no reason."""
+    for kind, told in (("other issuer", True), ("other secret, our kid", False), ("expired", False)):
+        caplog.clear()
+        with pytest.raises(InvalidToken):
+            KEYS.verify(BAD[kind]())
+        assert ("APICTL_ISSUER" in caplog.text) == told, kind
+
+
 @pytest.mark.parametrize("algorithm", RING)
 def test_every_algorithm(algorithm: str) -> None:
     key = RING[algorithm]

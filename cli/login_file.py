@@ -1,0 +1,68 @@
+"""The file that a login to a server is kept in. No network here."""
+
+import json
+import os
+import secrets
+from pathlib import Path
+
+from api.core.errors import BadRequest
+
+NAMES = ("access_token", "refresh_token")
+
+
+def place() -> Path:
+    """Return the file that the tokens are kept in."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "apictl" / "login.json"
+
+
+def read() -> dict[str, str] | None:
+    """Return what is kept of a login; None if nobody is logged in.
+
+    Raises:
+        BadRequest: Others can read the file, or it is none of ours.
+    """
+    path = place()
+    try:
+        if path.stat().st_mode & 0o077:
+            raise BadRequest(
+                f"Others can read {path}", hint=f"its tokens may be known: log in again, after rm '{path}'"
+            )
+        found = json.loads(path.read_text(encoding="utf-8"))
+        kept = {name: str(found[name]) for name in ("server", *NAMES)}
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise BadRequest(f"{path} cannot be read", cause=error.strerror) from None
+    except (ValueError, KeyError, TypeError):
+        raise BadRequest(f"{path} is damaged", hint=f"log in again, after rm '{path}'") from None
+    return kept
+
+
+def writable() -> None:
+    """Find out whether a login can be kept.
+
+    Raises:
+        BadRequest: It cannot.
+    """
+    path = place()
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadRequest(f"{path} cannot be written", cause=error.strerror) from None
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise BadRequest(f"{path} cannot be written", hint="XDG_CONFIG_HOME names another folder")
+
+
+def write(kept: dict[str, str]) -> None:
+    """Keep a login, in a file that only its owner can read, whole or not at all."""
+    path = place()
+    writable()
+    scratch = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    try:
+        with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            json.dump(kept, file)
+        scratch.replace(path)
+    except OSError as error:
+        raise BadRequest(f"{path} cannot be written", cause=error.strerror) from None
+    finally:
+        scratch.unlink(missing_ok=True)
