@@ -116,25 +116,36 @@ def test_your_own_postgresql(environment: dict[str, str], empty_url: str) -> Non
     """The block as it is written, but for the address of the database, which is the reader's to know."""
     (_, _), *commands, (serve, _) = next(block for block in BLOCKS if block[0][0].startswith(OWN))
     assert serve.startswith("apictl serve")
-    # What else is told about a database that is there, and about somebody whom the tour has made.
-    commands += [
-        ("apictl create-user ada@example.com --no-password", ""),
-        *(step for block in OTHERS for step in block),
-    ]
+    port = environment["APICTL_LISTEN_PORT"]
     wide = environment | {"COLUMNS": "1000", "TERM": "dumb", "PATH": f"{ROOT}/.venv/bin:{environment['PATH']}"}
-    with terminal("--norc", "--noprofile", "--noediting", environment=wide, program="bash") as shell:
-        shell.wait_for(PROMPT)
-        ask(shell, f"export APICTL_DATABASE_URL='{empty_url}'")
+    shells = [terminal("--norc", "--noprofile", "--noediting", environment=wide, program="bash") for _ in range(2)]
+    with shells[0] as shell, shells[1] as other:
+        for one in (shell, other):
+            one.wait_for(PROMPT)
+            ask(one, f"export APICTL_DATABASE_URL='{empty_url}'")
+        commands += [("echo $APICTL_SECRET_KEY", "")]
         for command, _ in commands:
-            printed = ask(shell, command)
-            assert ask(shell, "echo $?").strip() == "0", f"{command}\n{printed}"
+            printed = run(shell, command)
+        ask(other, f"export APICTL_SECRET_KEY={printed.strip()}")
         shell.type(serve + "\n")
         shell.wait_for("Application startup complete")
+        # What else is told, to somebody who has a server, about somebody whom the tour has made.
+        run(other, "apictl create-user ada@example.com --no-password")
+        for command, _ in (step for block in OTHERS for step in block):
+            printed = run(other, command.replace(":8000", f":{port}"))
+            assert '"code"' not in printed, f"{command}\n{printed}"
         shell.screen = ""
         shell.type("\x03")
         shell.wait_for(PROMPT)
         assert "Traceback" not in shell.screen
         assert ask(shell, "echo $?").strip() == "130"
+
+
+def run(shell: Terminal, command: str) -> str:
+    """Type a command, which succeeds, and return what it printed."""
+    printed = ask(shell, command)
+    assert ask(shell, "echo $?").strip() == "0", f"{command}\n{printed}"
+    return printed
 
 
 def test_the_other_command() -> None:
