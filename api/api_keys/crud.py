@@ -5,25 +5,27 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, and_, func, insert, or_, select, tuple_, update
+from sqlalchemy import Row, and_, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.api_keys.models import ApiKey
-from api.core.pagination import Cursor
+from api.core.pagination import Cursor, newest_first
 from api.roles.models import SCOPES_BY_ROLE
 from api.users.models import User
 
 LIVE = and_(ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now()))
+OWNED = select(ApiKey, User, and_(LIVE, User.is_active)).join(User, User.id == ApiKey.user_id)
 # A write a minute and key at most, however often it is used.
 UNNOTED = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < func.now() - timedelta(minutes=1))
 
 
 @dataclass(frozen=True, slots=True)
 class OwnedKey:
-    """An API key with its owner."""
+    """An API key with its owner, and whether it works now."""
 
     key: ApiKey
     user: User
+    is_live: bool
 
 
 async def add(session: AsyncSession, *, lifetime: timedelta | None, **values: Any) -> ApiKey:
@@ -63,7 +65,7 @@ async def note_use(session: AsyncSession, key_id: UUID, *, address: str) -> None
 
 async def owned(session: AsyncSession, key_id: UUID, *, lock: bool = False) -> OwnedKey | None:
     """Return a key with its owner, the key locked until the transaction ends if asked."""
-    statement = select(ApiKey, User).join(User, User.id == ApiKey.user_id).where(ApiKey.id == key_id)
+    statement = OWNED.where(ApiKey.id == key_id)
     if lock:
         statement = statement.with_for_update(of=ApiKey).execution_options(populate_existing=True)
     row = (await session.execute(statement)).one_or_none()
@@ -74,14 +76,12 @@ async def page(
     session: AsyncSession, *, user_id: UUID | None, live_only: bool, limit: int, after: Cursor | None
 ) -> list[OwnedKey]:
     """Return up to `limit + 1` keys, the newest first."""
-    statement = select(ApiKey, User).join(User, User.id == ApiKey.user_id)
+    statement = OWNED
     if user_id is not None:
         statement = statement.where(ApiKey.user_id == user_id)
     if live_only:
         statement = statement.where(LIVE)
-    if after is not None:
-        statement = statement.where(tuple_(ApiKey.created_at, ApiKey.id) < tuple_(after.value, after.id))
-    ordered = statement.order_by(ApiKey.created_at.desc(), ApiKey.id.desc()).limit(limit + 1)
+    ordered = newest_first(statement, ApiKey, limit=limit, after=after)
     return [OwnedKey(*row) for row in await session.execute(ordered)]
 
 

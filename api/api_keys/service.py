@@ -1,6 +1,7 @@
 """The rules about API keys, the same behind both doors. Who stands behind one in a request: `tokens.authentication`."""
 
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -74,7 +75,7 @@ class ApiKeyService:
             BadRequest: The cursor is not of this list.
         """
         user_id = await self._users.whose(query.user, Scope.API_KEYS_READ)
-        after = None if query.cursor is None else Cursor.decode(query.cursor, sort="-created_at")
+        after = Cursor.decode(query.cursor, sort="-created_at")
         rows = await crud.page(self._session, user_id=user_id, live_only=query.live, limit=query.limit, after=after)
         rows, following = cut(rows, query.limit, lambda row: Cursor("-created_at", row.key.created_at, row.key.id))
         return [ApiKeyRead(**read(row)) for row in rows], following
@@ -89,7 +90,7 @@ class ApiKeyService:
         """
         row = await self._lock(key_id)
         old, owner = row.key, row.user
-        if not is_live(row) or old.successor_id is not None:
+        if not row.is_live or old.successor_id is not None:
             raise ApiKeyEnded(
                 f"The API key {key_id} was rotated before: its successor is {old.successor_id}"
                 if old.successor_id is not None
@@ -112,7 +113,7 @@ class ApiKeyService:
         ended = await crud.revoke(self._session, key_id)
         if ended is not None:
             await self._audit("api_key.revoke", key_id, row.user)
-        return ApiKeyRead(**read(row)), ended is not None
+        return ApiKeyRead(**read(replace(row, is_live=False))), ended is not None
 
     async def _lock(self, key_id: UUID) -> OwnedKey:
         if self._actor.is_nobody:
@@ -153,20 +154,14 @@ class ApiKeyService:
             scopes=like.scopes,
             networks=like.networks,
         )
-        return ApiKeyIssued(**read(OwnedKey(row, owner)), key=secret.text)
+        return ApiKeyIssued(**read(OwnedKey(row, owner, is_live=True)), key=secret.text)
 
     async def _audit(self, action: str, key_id: UUID, owner: User, **detail: object) -> None:
         detail = {"user": owner.handle, **detail}
         await audit.add(self._session, self._actor, action=action, target="api_key", target_id=key_id, detail=detail)
 
 
-def is_live(row: OwnedKey) -> bool:
-    """Tell whether a key works now."""
-    expired = row.key.expires_at is not None and row.key.expires_at <= datetime.now(UTC)
-    return row.key.revoked_at is None and not expired and row.user.is_active
-
-
 def read(row: OwnedKey) -> dict[str, object]:
     """Return the fields of a key that both doors show."""
     stored = {name: getattr(row.key, name) for name in ApiKeyRead.model_fields.keys() - {"user", "is_live"}}
-    return stored | {"user": row.user.handle, "is_live": is_live(row)}
+    return stored | {"user": row.user.handle, "is_live": row.is_live}

@@ -10,10 +10,12 @@ from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import Select, tuple_
 
 from api.core.errors import BadRequest
 
 T = TypeVar("T")
+S = TypeVar("S", bound="Select[*tuple[Any, ...]]")
 
 MAX_LIMIT: Final = 200
 Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT)]
@@ -46,12 +48,14 @@ class Cursor:
         return base64.urlsafe_b64encode(raw.encode()).rstrip(b"=").decode()
 
     @classmethod
-    def decode(cls, text: str, *, sort: str) -> "Cursor":
-        """Return the cursor that `encode` made for this sort order.
+    def decode(cls, text: str | None, *, sort: str) -> "Cursor | None":
+        """Return the cursor that `encode` made for this sort order; None where there is none.
 
         Raises:
             BadRequest: It was not made here, or for another order.
         """
+        if text is None:
+            return None
         try:
             raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
             made_for, value, hexadecimal = json.loads(raw)
@@ -85,3 +89,10 @@ def cut(rows: list[T], limit: int, place: Callable[[T], Cursor]) -> tuple[list[T
     if len(rows) <= limit:
         return rows, None
     return rows[:limit], place(rows[limit - 1]).encode()
+
+
+def newest_first(statement: S, model: Any, *, limit: int, after: Cursor | None) -> S:
+    """Return a statement for one row more than `limit`, from the newest on, or from behind a cursor."""
+    if after is not None:
+        statement = statement.where(tuple_(model.created_at, model.id) < tuple_(after.value, after.id))
+    return statement.order_by(model.created_at.desc(), model.id.desc()).limit(limit + 1)

@@ -1,5 +1,6 @@
-"""Secrets that a table keeps: encrypted, and bound to what they are for. Pure functions."""
+"""Secrets that a table keeps: encrypted and bound to what they are for, or only their digest. Pure functions."""
 
+import hashlib
 import os
 from typing import Final
 
@@ -21,3 +22,8 @@ def unseal(sealed: bytes, key: bytes, *, purpose: str) -> bytes | None:
         return AESGCM(key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], purpose.encode())
     except (InvalidTag, ValueError):
         return None
+
+
+def digest(secret: str) -> bytes:
+    """Return what is stored of a random secret that is only compared; no speed helps to guess 99 bits, or 256."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()

@@ -1,6 +1,5 @@
 """The two codes of a device authorisation: pure functions, no clock and no database."""
 
-import hashlib
 import re
 import secrets
 from typing import Final
@@ -15,11 +14,6 @@ LENGTH: Final = 8
 def new_device_code() -> str:
     """Return what the device keeps, and shows when it asks: 256 random bits."""
     return PREFIX + secrets.token_urlsafe(32)
-
-
-def digest(device_code: str) -> bytes:
-    """Return what is stored of a device's code; no speed helps to guess 256 bits."""
-    return hashlib.sha256(device_code.encode("utf-8", "surrogatepass")).digest()
 
 
 def new_user_code() -> str:

@@ -5,8 +5,9 @@ from typing import Final
 from api.core.actor import ALL_SCOPES
 from api.core.errors import Kind
 from api.core.runtime import Runtime
+from api.core.sealing import digest
 from api.devices import crud
-from api.devices.codes import FORM, digest, new_device_code, new_user_code, shown
+from api.devices.codes import FORM, new_device_code, new_user_code, shown
 from api.devices.crud import Polled
 from api.devices.schemas import LIFETIME, DeviceIssued
 from api.tokens.authentication import Client

@@ -8,9 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.core.errors import ApictlError, Kind
 from api.core.runtime import Transaction
-from api.core.sealing import unseal
+from api.core.sealing import digest, unseal
 from api.factors import crud, passkeys
-from api.factors.codes import as_written, digest, step_of
+from api.factors.codes import as_written, step_of
 from api.factors.models import SecondFactor
 from api.tokens.keys import Keys
 

@@ -1,6 +1,5 @@
 """One-time passwords, recovery codes and mfa_tokens: pure functions, no clock and no database."""
 
-import hashlib
 import hmac
 import re
 import secrets
@@ -57,11 +56,6 @@ def new_recovery_code() -> str:
 def new_mfa_token() -> str:
     """Return a token that stands for a right password: 256 random bits."""
     return PREFIX + secrets.token_urlsafe(32)
-
-
-def digest(secret: str) -> bytes:
-    """Return what is stored of a recovery code, or of an mfa_token."""
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
 def as_written(recovery_code: str) -> str:

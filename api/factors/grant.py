@@ -8,9 +8,10 @@ import asyncio
 from typing import Final
 
 from api.core.runtime import Runtime
+from api.core.sealing import digest
 from api.factors import crud
 from api.factors.check import Proof, is_right, require_turn, signed_passkey, use_up
-from api.factors.codes import FORM, digest
+from api.factors.codes import FORM
 from api.factors.passkeys import LOGIN, Site, about_login, new_challenge, request_options
 from api.factors.schemas import PasskeyOptions
 from api.tokens.authentication import Client

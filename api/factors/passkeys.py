@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from api.core.errors import BadSettings
-from api.factors.codes import digest
+from api.core.sealing import digest
 
 if TYPE_CHECKING:
     from webauthn.helpers.structs import AuthenticationCredential

@@ -12,10 +12,10 @@ from api.core.actor import Actor, Scope
 from api.core.errors import ApictlError, Kind
 from api.core.ids import uuid7
 from api.core.passwords import Passwords
-from api.core.sealing import seal
+from api.core.sealing import digest, seal
 from api.factors import crud
 from api.factors.check import purpose, shows_otp
-from api.factors.codes import RECOVERY_CODES, digest, new_recovery_code, new_totp_secret, otpauth, qr_code
+from api.factors.codes import RECOVERY_CODES, new_recovery_code, new_totp_secret, otpauth, qr_code
 from api.factors.models import SecondFactor
 from api.factors.passkeys import NewPasskey, Site, about_factor, creation_options, new_challenge, registered
 from api.factors.schemas import FactorConfirm, FactorRead, Factors, PasskeyEnrolled, RecoveryCodes, TotpEnrolled

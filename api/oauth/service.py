@@ -10,7 +10,6 @@ from api.tokens.authentication import Authentication, Client
 from api.tokens.keys import CLIENT_ID, InvalidToken, Keys
 from api.tokens.refusals import OAuthError
 from api.tokens.secret import RefreshToken
-from api.tokens.service import is_live
 from api.users.records import powers_of
 
 # No network has this address: a key that is bound to some is good for nothing here, where we do not see who uses it.
@@ -38,7 +37,7 @@ class IntrospectionService:
         if refresh is not None:
             async with self._runtime.transaction(readonly=True) as session:
                 found = await crud.owned(session, refresh.session_id)
-                if found is None or not is_live(found) or found.session.rotation != refresh.rotation:
+                if found is None or not found.is_live or found.session.rotation != refresh.rotation:
                     return Introspection(active=False)
                 powers = await powers_of(session, found.user, granted=found.session.scopes)
             expires = int(found.session.expires_at.timestamp())

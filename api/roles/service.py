@@ -87,7 +87,7 @@ class RoleService:
             BadRequest: The cursor is not of this list.
         """
         self._actor.require(Scope.ROLES_READ)
-        after = None if query.cursor is None else Cursor.decode(query.cursor, sort="name")
+        after = Cursor.decode(query.cursor, sort="name")
         rows = await crud.page(self._session, limit=query.limit, after=after)
         # The name alone is unique: it needs no tie-breaker.
         return cut(rows, query.limit, lambda role: Cursor("name", role.name, UUID(int=0)))

@@ -5,10 +5,10 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import func, insert, select, text, tuple_, update
+from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.core.pagination import Cursor
+from api.core.pagination import Cursor, newest_first
 from api.signing_keys.jwk import SealedKey
 from api.signing_keys.models import SigningKeyRow
 
@@ -28,11 +28,7 @@ async def usable(session: AsyncSession) -> Sequence[SigningKeyRow]:
 
 async def page(session: AsyncSession, *, limit: int, after: Cursor | None) -> list[SigningKeyRow]:
     """Return up to `limit + 1` keys, retired or not, the newest first."""
-    statement = select(SigningKeyRow)
-    if after is not None:
-        statement = statement.where(tuple_(SigningKeyRow.created_at, SigningKeyRow.id) < tuple_(after.value, after.id))
-    ordered = statement.order_by(SigningKeyRow.created_at.desc(), SigningKeyRow.id.desc()).limit(limit + 1)
-    return list(await session.scalars(ordered))
+    return list(await session.scalars(newest_first(select(SigningKeyRow), SigningKeyRow, limit=limit, after=after)))
 
 
 async def by_id(session: AsyncSession, key_id: UUID) -> SigningKeyRow | None:

@@ -65,7 +65,7 @@ class SigningKeyService:
             BadRequest: The cursor is not of this list.
         """
         self._actor.require(Scope.SIGNING_KEYS_READ)
-        after = None if query.cursor is None else Cursor.decode(query.cursor, sort="-created_at")
+        after = Cursor.decode(query.cursor, sort="-created_at")
         rows = await crud.page(self._session, limit=query.limit, after=after)
         rows, following = cut(rows, query.limit, lambda row: Cursor("-created_at", row.created_at, row.id))
         return await self._read(*rows), following

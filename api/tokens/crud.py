@@ -5,11 +5,11 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, literal, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.core.actor import Powers
-from api.core.pagination import Cursor
+from api.core.pagination import Cursor, newest_first
 from api.devices.models import DeviceAuthorization
 from api.factors.models import PendingLogin
 from api.roles.models import SCOPES_BY_ROLE
@@ -19,14 +19,16 @@ from api.users.models import User
 # A write a minute and session at most, however often it is used.
 UNNOTED = Session.last_used_at < func.now() - timedelta(minutes=1)
 LIVE = and_(Session.revoked_at.is_(None), Session.expires_at > func.now())
+OWNED = select(Session, User, and_(LIVE, User.is_active)).join(User, User.id == Session.user_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """A session with its owner."""
+    """A session with its owner, and whether it works now."""
 
     session: Session
     user: User
+    is_live: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +114,7 @@ async def family(session: AsyncSession, session_id: UUID, *, grace: int) -> Fami
 
 async def owned(session: AsyncSession, session_id: UUID) -> Owned | None:
     """Return a session with its owner."""
-    statement = select(Session, User).join(User, User.id == Session.user_id).where(Session.id == session_id)
-    row = (await session.execute(statement)).one_or_none()
+    row = (await session.execute(OWNED.where(Session.id == session_id))).one_or_none()
     return None if row is None else Owned(*row)
 
 
@@ -121,14 +122,12 @@ async def page(
     session: AsyncSession, *, user_id: UUID | None, live_only: bool, limit: int, after: Cursor | None
 ) -> list[Owned]:
     """Return up to `limit + 1` sessions, the newest first."""
-    statement = select(Session, User).join(User, User.id == Session.user_id)
+    statement = OWNED
     if user_id is not None:
         statement = statement.where(Session.user_id == user_id)
     if live_only:
         statement = statement.where(LIVE)
-    if after is not None:
-        statement = statement.where(tuple_(Session.created_at, Session.id) < tuple_(after.value, after.id))
-    ordered = statement.order_by(Session.created_at.desc(), Session.id.desc()).limit(limit + 1)
+    ordered = newest_first(statement, Session, limit=limit, after=after)
     return [Owned(*row) for row in await session.execute(ordered)]
 
 

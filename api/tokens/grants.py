@@ -12,9 +12,10 @@ from api.api_keys.secret import PREFIX
 from api.audit import crud as audit
 from api.core.actor import Actor, Scope
 from api.core.runtime import Runtime
+from api.core.sealing import digest
 from api.factors import crud as factors
 from api.factors.check import Proof
-from api.factors.codes import digest, new_mfa_token
+from api.factors.codes import new_mfa_token
 from api.factors.grant import FactorGrant
 from api.tokens import crud
 from api.tokens.authentication import Authentication, Bearer, Client

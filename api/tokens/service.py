@@ -1,5 +1,6 @@
 """The rules about sessions and the tokens that hang on them. Logging in and refreshing are in `grants`."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -78,7 +79,7 @@ class TokenService:
             BadRequest: The cursor is not of this list.
         """
         user_id = await self._users.whose(query.user, Scope.TOKENS_READ)
-        after = None if query.cursor is None else Cursor.decode(query.cursor, sort="-created_at")
+        after = Cursor.decode(query.cursor, sort="-created_at")
         rows = await crud.page(self._session, user_id=user_id, live_only=query.live, limit=query.limit, after=after)
         rows, following = cut(
             rows, query.limit, lambda row: Cursor("-created_at", row.session.created_at, row.session.id)
@@ -105,7 +106,7 @@ class TokenService:
         if ended is None:
             return read(found), False
         await self._audit("session.revoke", found.session, user=found.user.handle)
-        return read(found), True
+        return read(replace(found, is_live=False)), True
 
     async def revoke_tokens(self, which: TokensRevoke) -> TokensRevoked:
         """End every session of a user at once, but the one to keep: the actor's own, or with `tokens:write` anybody's.
@@ -169,12 +170,6 @@ def issue(
     )
 
 
-def is_live(row: Owned) -> bool:
-    """Tell whether a session works now."""
-    held = row.session
-    return held.revoked_at is None and held.expires_at > datetime.now(UTC) and row.user.is_active
-
-
 def read(row: Owned) -> TokenRead:
     """Return a session as both doors show it."""
     held = row.session
@@ -186,7 +181,7 @@ def read(row: Owned) -> TokenRead:
         scopes=held.scopes,
         user_agent=held.user_agent,
         address=held.address,
-        is_live=is_live(row),
+        is_live=row.is_live,
         created_at=held.created_at,
         last_used_at=held.last_used_at,
         expires_at=held.expires_at,

@@ -123,7 +123,7 @@ class UserService:
             BadRequest: The cursor is not of this list.
         """
         self._actor.require(Scope.USERS_READ)
-        after = None if query.cursor is None else Cursor.decode(query.cursor, sort=query.sort)
+        after = Cursor.decode(query.cursor, sort=query.sort)
         rows = await crud.page(self._session, query, after, kind="person")
         return cut(rows, query.limit, lambda row: Cursor(query.sort, getattr(row, query.sort.lstrip("-")), row.id))
 
