@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from api.core.actor import ALL_SCOPES
 from tests.conftest import SUPERUSER
+from tests.support.postgres import somebody_waits
 from tests.support.processes import Apictl
 
 HERE = "127.0.0.1"
@@ -163,6 +164,20 @@ async def test_what_ends_or_narrows_a_key_does_so_at_once(
         assert (await apictl(*line, environment=environment)).code == 0
     refused = await client.get("/v1/users", headers=bearing(key))
     assert refused.status_code == (403 if "role" in ending else 401)
+
+
+async def test_whoever_deletes_the_owner_of_a_key_and_whoever_rotates_it_lock_in_one_order(
+    admin: httpx2.AsyncClient, deploy: str, database: asyncpg.Connection
+) -> None:
+    key = await create(admin, deploy, "users:read")
+    async with database.transaction():
+        await database.execute("SELECT FROM users WHERE name = $1 FOR UPDATE", deploy)
+        rotating = asyncio.create_task(admin.post(f"/v1/api-keys/{key['id']}/rotate"))
+        await somebody_waits(database)
+        # It holds nothing that this needs.
+        await database.execute("DELETE FROM users WHERE name = $1", deploy)
+    answer = await rotating
+    assert (answer.status_code, answer.json()["code"]) == (404, "api-key-not-found")
 
 
 async def test_two_keys_overlap_and_then_one_is_left(
