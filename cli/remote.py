@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 TIMEOUT = 30
 # Seconds between two questions, at most.
 LONGEST = 60
+# Seconds that a person has for their decision, at most.
+PATIENCE = 3600
 # Bytes of an answer: no answer of ours comes near that.
 LARGEST = 1 << 20
 # What an answer of ours has, and of which type.
@@ -88,9 +90,11 @@ async def login(
             raise
         if before is not None:
             # One login after another ends the session before.
-            async with connected(before["server"]) as there:
-                with suppress(ApictlError):
+            try:
+                async with connected(before["server"]) as there:
                     await end(there, before)
+            except ApictlError:
+                call.say(f"The session before, at {before['server']}, could not be ended: revoke it there.")
         me = await ask(client, "GET", "/v1/users/me", ME, token=tokens["access_token"])
     return Item({"server": url, "user": me["email"] or me["name"], "user_id": me["id"]}, call.changed(changed=True))
 
@@ -135,7 +139,9 @@ async def allowed(client: "httpx2.AsyncClient", begun: dict[str, Any]) -> dict[s
     """Wait until a person has decided, and return the tokens (RFC 8628, sections 3.4 and 3.5)."""
     from api.tokens.refusals import DEVICE_CODE
 
-    interval, deadline = max(1, begun["interval"]), time.monotonic() + begun["expires_in"]
+    # Within bounds of our own, whatever the server says.
+    interval = min(max(1, begun["interval"]), LONGEST)
+    deadline = time.monotonic() + min(max(0, begun["expires_in"]), PATIENCE)
     form = {"grant_type": DEVICE_CODE, "device_code": begun["device_code"], "client_id": "apictl"}
     while True:
         await asyncio.sleep(min(interval, max(0, deadline - time.monotonic())))

@@ -187,15 +187,12 @@ async def set_password(
 
     Example: apictl set-password ada@example.com --generate-password
     """
-    from api.factors.service import FactorService
     from api.users.schemas import PasswordSet
 
     password = read_password(call, stdin=password_stdin, file=password_file, generated=generate_password)
     new = PasswordSet(password=password or "")
     outcome = await service(call).set_password(ref(user), new.password, if_version=if_version)
-    factors = FactorService(call.session, call.actor, call.runtime.passwords)
-    if (await factors.list_factors(str(outcome.user.id))).factors:
-        call.say("Their passkeys and apps are as they were: see list-factors and reset-factors.")
+    call.say("Passkeys and apps, if they have any, are as they were: see list-factors and reset-factors.")
     shown = generate_password and not call.dry_run
     return item(call, outcome, **({"generated_password": password} if shown else {}))
 

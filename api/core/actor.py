@@ -144,7 +144,10 @@ class Actor:
         """
         user_id = self.require_identity()
         if self.narrowed:
-            raise MissingScope("A token that was narrowed to some scopes cannot change its owner's own account")
+            raise MissingScope(
+                "A token that was narrowed to some scopes cannot change its owner's own account",
+                hint="log in without naming scopes; an API key is narrowed always",
+            )
         return user_id
 
 

@@ -16,12 +16,11 @@ async function call(method, path, content = {}) {
   } catch {
     throw new Error('The server does not answer. Try again.')
   }
-  if (answer.status === 401 && tokens.refresh_token) {
+  if (answer.status === 401 && tokens.refresh_token && !content.again) {
     // The access token's time is over; somebody has looked at the page for a quarter of an hour.
     const form = { grant_type: 'refresh_token', refresh_token: tokens.refresh_token }
-    tokens = {}
-    tokens = await call('POST', '/v1/auth/token', { form })
-    return call(method, path, content)
+    tokens = await call('POST', '/v1/auth/token', { form, again: true })
+    return call(method, path, { ...content, again: true })
   }
   const text = await answer.text()
   let said = {}

@@ -101,9 +101,11 @@ class FactorGrant:
             raise InvalidGrant
         async with self._transaction(commit_on=(OAuthError,)) as session:
             # The user before the factor, as everywhere: two who lock in two orders wait for each other.
-            user = await users.record_login(session, passkey.user_id, verified_hash=None)
-            if user is None or not await use_up(session, passkey):
+            user = await users.by_id(session, passkey.user_id, lock=True)
+            if user is None or not user.is_active or not await use_up(session, passkey):
                 raise InvalidGrant
-            return await begin_session(
+            issued = await begin_session(
                 session, user, scope=scope, client=client, keys=self._keys, settings=self._settings, by="passkey"
             )
+            await users.record_login(session, user.id, verified_hash=None)
+            return issued

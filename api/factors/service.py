@@ -1,4 +1,4 @@
-"""The rules about second factors. What they are asked for: `tokens.grants`."""
+"""The rules about second factors. What they are asked for: `factors.grant`."""
 
 import asyncio
 from typing import Any
@@ -128,6 +128,10 @@ class FactorService:
         user = await self._users.lock(str(user_id))
         # Locked: whoever ends the user's sessions ends this one first, or finds the factor.
         await self._users.require_still()
+        # Of many guesses at once, all were looked at above.
+        factor = await crud.waiting(self._session, user.id, factor_id)
+        if factor is None:
+            raise gone
         if made is None:
             await self._keep_app(factor, proof.otp, keys)
         elif not await self._keep_passkey(factor_id, made, keys):

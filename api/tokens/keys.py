@@ -45,7 +45,7 @@ class InvalidToken(ApictlError):
     code = "invalid-token"
     # One sentence for every reason: which of them it was would help an attacker only.
     title = "The access token is not valid"
-    default_hint = "it is good for minutes: use the refresh token, or log in again"
+    default_hint = "use the refresh token, or log in again; an API key that ended has to be replaced"
     authenticate = 'Bearer realm="apictl", error="invalid_token"'
 
 

@@ -65,7 +65,7 @@ async def token_endpoint(
     factor: CurrentFactorGrant,
     device: CurrentDeviceGrant,
 ) -> TokenIssued:
-    """Exchange a password, a refresh token or a client's secret for tokens (RFC 6749, RFC 8628)."""
+    """Exchange what somebody knows or has, a refresh token, or a client's secret for tokens (RFC 6749, RFC 8628)."""
     response.headers["Cache-Control"] = "no-store"
     account = await authenticated(form, basic, grants, client)
     if form.grant_type == "password":

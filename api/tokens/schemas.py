@@ -35,7 +35,10 @@ class LoginForm(ClientForm):
 
     grant_type: Annotated[
         FormField,
-        Field(description="`password`, `refresh_token`, `client_credentials`, or RFC 8628's.", examples=["password"]),
+        Field(
+            description="`password`, `refresh_token`, `client_credentials`, RFC 8628's, or ours for factors.",
+            examples=["password"],
+        ),
     ] = None
     username: Annotated[FormField, Field(description="The e-mail address.", examples=["ada@example.com"])] = None
     password: Annotated[FormField, Field(json_schema_extra={"format": "password"}, examples=[""])] = None

@@ -45,11 +45,14 @@ class TokenService:
             UserNotFound: There is no such user.
             UserInactive: They may not log in.
             ScopeExceedsOwner: They do not hold one of the scopes.
+            InvalidToken: The actor's own session or key ended meanwhile.
             MissingScope: The actor may not issue tokens, or not for a superuser.
         """
         self._actor.require(Scope.TOKENS_WRITE)
         # Locked: a deactivation or a new password at the same moment ends this session too, or comes first.
         user = await self._users.lock(new.user)
+        # It may be the actor's own session that ended meanwhile.
+        await self._users.require_still()
         # Whoever holds an account's token is that account.
         await self._users.require_power_over(user)
         require_active(user)

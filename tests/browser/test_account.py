@@ -164,6 +164,19 @@ def test_an_app_and_its_recovery_codes(page: Page, server: Server, tmp_path: Pat
     assert page.evaluate("document.querySelector('#codes').innerText") == "9 recovery codes are left."
 
 
+def test_whoever_looks_at_the_page_for_long_goes_on(page: Page, server: Server) -> None:
+    log_in(page)
+    shown(page, "manage")
+    page.evaluate("tokens.access_token = 'run.out.x'")
+    page.fill("#current", PASSWORD)
+    page.click("#add-app")
+    shown(page, "app")
+    # And when the session has ended there is an end, and no request after request.
+    page.evaluate("tokens = { access_token: 'x', refresh_token: 'x' }")
+    page.click("#not-now")
+    page.wait_for("document.querySelector('#problem').innerText.startsWith('The credentials are not right')")
+
+
 async def test_the_page_s_session_ends_with_it(
     page: Page, server: Server, apictl: Apictl, environment: dict[str, str]
 ) -> None:

@@ -164,9 +164,10 @@ async def test_no_server_there(apictl: Apictl, elsewhere: dict[str, str], url: s
         b"",
         b"HTTP/1.1 302 Go\r\nLocation: https://elsewhere.example/\x1b[2J\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 100_000,
+        b'HTTP/1.1 200 OK\r\n\r\n{"interval":1,"expires_in":' + b"9" * 5000 + b"}",
         b"HTTP/1.1 200 OK\r\n\r\n" + b" " * (2 << 20),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 async def test_a_server_that_is_none_of_ours(apictl: Apictl, elsewhere: dict[str, str], answer: bytes) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -112,12 +112,17 @@ async def test_a_login_that_waits_no_more_has_no_challenge(
     assert (refused.status_code, refused.json()["error"]) == (400, "invalid_grant")
 
 
-async def test_an_answer_is_good_once(client: httpx2.AsyncClient, passkey: Authenticator) -> None:
+async def test_an_answer_is_good_once(
+    client: httpx2.AsyncClient, passkey: Authenticator, database: asyncpg.Connection
+) -> None:
     older, newer = await options(client), await options(client)
+    logins = "SELECT last_login_at FROM users"
     answers = await asyncio.gather(*(log_in(client, passkey.get(newer)) for _ in range(20)))
     assert sorted(answer.status_code for answer in answers) == [200] + [400] * 19
+    last = await database.fetchval(logins)
     for again in (newer, older):
         assert (await log_in(client, passkey.get(again))).json()["error"] == "invalid_grant"
+    assert await database.fetchval(logins) == last is not None
     assert (await log_in(client, passkey.get(await options(client)))).status_code == 200
 
 
@@ -418,7 +423,7 @@ def test_the_origin_is_the_browsers(issuer: str, origin: str) -> None:
 async def test_malformed_answers_are_refusals(
     app: FastAPI, client: httpx2.AsyncClient, admin: httpx2.AsyncClient, passkey: Authenticator
 ) -> None:
-    """Row 20: parts of a good answer are cut, swapped and replaced; nothing of it is a 500, and nothing is let in."""
+    """Parts of a good answer are cut, swapped and replaced; nothing of it is a 500, and nothing is let in."""
     rng = random.Random(4)  # noqa: S311 - the same every time
     made = await begun(admin)
     good = Authenticator().create(made["options"])

@@ -107,7 +107,7 @@ async def test_one_more_factor_leaves_the_codes_on_paper_good(
     assert (await ask(client, **form)).is_success
 
 
-@pytest.mark.parametrize("change", ["confirm", "remove", "recovery codes", "password"])
+@pytest.mark.parametrize("change", ["confirm", "remove", "recovery codes", "password", "token"])
 async def test_a_session_that_ends_meanwhile_changes_nothing(
     admin: httpx2.AsyncClient, phone: Phone, database: asyncpg.Connection, change: str
 ) -> None:
@@ -117,13 +117,16 @@ async def test_a_session_that_ends_meanwhile_changes_nothing(
         "confirm": ("POST", f"factors/{made['id']}/confirm", {"otp": pyotp.TOTP(made["secret"]).now()}),
         "remove": ("POST", f"factors/{phone.id}/remove", {"current_password": PASSWORD}),
         "recovery codes": ("POST", "recovery-codes", {"current_password": PASSWORD}),
+        "token": ("POST", "/v1/tokens", {"user": SUPERUSER}),
         "password": ("PUT", "password", {"current_password": PASSWORD, "new_password": f"{PASSWORD} again"}),
     }[change]
     rows = "SELECT (SELECT array_agg(u.*::text) FROM users u), (SELECT array_agg(f.*::text) FROM second_factors f)"
     before = await database.fetchrow(rows)
     async with database.transaction():
         await database.execute("SELECT FROM users FOR UPDATE")
-        waiting = asyncio.create_task(admin.request(method, f"/v1/users/me/{path}", json=body))
+        waiting = asyncio.create_task(
+            admin.request(method, path if path[0] == "/" else f"/v1/users/me/{path}", json=body)
+        )
         await somebody_waits(database)
         await database.execute("UPDATE sessions SET revoked_at = now()")
     answer = await waiting
