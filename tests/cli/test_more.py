@@ -4,6 +4,7 @@ import socket
 from typing import Final
 
 import asyncpg
+import httpx2
 import pytest
 
 from api.core.errors import BadRequest
@@ -72,6 +73,19 @@ AS_ADA: Final = {
     "retire-key": ["{signing-key}", "--yes"],
     "migration-status": [],
 }
+
+
+async def test_whoever_may_write_users_sets_a_password(
+    apictl: Apictl, environment: dict[str, str], superuser: User, admin: httpx2.AsyncClient
+) -> None:
+    """And needs no other scope for what the command says besides."""
+    await admin.post("/v1/roles", json={"name": "helper", "scopes": ["users:write"]})
+    for email in ("helper@example.com", "ada@example.com"):
+        await admin.post("/v1/users", json={"email": email})
+    await admin.put("/v1/users/helper@example.com/roles/helper")
+    line = ("set-password", "ada@example.com", "--generate-password", "--as", "helper@example.com")
+    ended = await apictl(*line, environment=environment)
+    assert (ended.code, "reset-factors" in ended.err) == (0, True), ended.err
 
 
 async def test_every_command_does_only_what_that_user_may(

@@ -96,6 +96,19 @@ async def test_a_factor_that_is_not_confirmed_in_time_or_in_five_attempts_is_not
         await log_in(client, SUPERUSER)
 
 
+async def test_of_many_guesses_at_once_five_are_looked_at(
+    admin: httpx2.AsyncClient, database: asyncpg.Connection
+) -> None:
+    made = (await admin.post("/v1/users/me/factors/totp", json={"current_password": PASSWORD})).json()
+    confirm = f"/v1/users/me/factors/{made['id']}/confirm"
+    async with database.transaction():
+        await database.execute("SELECT FROM users FOR UPDATE")
+        guesses = [asyncio.create_task(admin.post(confirm, json={"otp": "wrong"})) for _ in range(8)]
+        await somebody_waits(database, number=8)
+    codes = sorted([(await guess).json()["code"] for guess in guesses])
+    assert codes == ["factor-not-found"] * 3 + ["wrong-otp"] * 5
+
+
 async def test_one_more_factor_leaves_the_codes_on_paper_good(
     client: httpx2.AsyncClient, admin: httpx2.AsyncClient, phone: Phone
 ) -> None:
