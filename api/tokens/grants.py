@@ -80,7 +80,7 @@ class Grants:
             user = await users.by_email(session, email_or_nobody(username))
         stored = user.password_hash if user is not None else None
         verified = await self._passwords.verify(password, stored)
-        if user is None or stored is None or not verified.ok:
+        if user is None or stored is None or not verified.ok or not user.is_active:
             raise InvalidGrant(hint=FORGOTTEN)
         # What cannot be signed must not be written down as issued.
         self._keys.require_signing()

@@ -28,6 +28,9 @@ class OAuthRoute(APIRoute):
                 if error.status_code != 400:
                     raise
                 raise OAuthError("The form cannot be read", cause=error.detail) from None
+            except UnicodeError:
+                # Starlette decodes by whatever charset a client names.
+                raise OAuthError("The form cannot be read", hint="send it in UTF-8") from None
             # Section 3.2: what one program takes the first of, and the next one the last, is nobody's meaning.
             twice = [name for name, count in Counter(name for name, _ in form.multi_items()).items() if count > 1]
             if twice:

@@ -164,6 +164,14 @@ async def test_a_login_that_waits_holds_no_other_login(
     assert await database.fetchval("SELECT count(*) FROM pending_logins") == 1
 
 
+async def test_a_deactivated_user_s_right_password_is_like_a_wrong_one(
+    client: httpx2.AsyncClient, phone: Phone, database: asyncpg.Connection
+) -> None:
+    await database.execute("UPDATE users SET is_active = false")
+    assert (await ask(client, **PASSWORD_GRANT)).json()["error"] == "invalid_grant"
+    assert await database.fetchval("SELECT count(*) FROM pending_logins") == 0
+
+
 async def test_an_outdated_hash_is_renewed_with_a_second_factor_too(
     client: httpx2.AsyncClient, phone: Phone, database: asyncpg.Connection
 ) -> None:

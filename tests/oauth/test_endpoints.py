@@ -179,6 +179,10 @@ async def test_a_form_that_cannot_be_read(admin: httpx2.AsyncClient, path: str, 
         (f"other=a&{field}=a&other=b", FORM),
         (f"{field}=" + "x" * 8193, FORM),
         ("x", {"Content-Type": "multipart/form-data"}),
+        (
+            f'--x\r\nContent-Disposition: form-data; name="{field}"\r\n\r\n\u00ff\r\n--x--\r\n',
+            {"Content-Type": "multipart/form-data; boundary=x; charset=undefined"},
+        ),
     ):
         answer = await admin.post(f"/v1/auth/{path}", content=content, headers=headers)
         said = answer.json()
