@@ -195,7 +195,8 @@ def show_table(result: Item | Listing, rows: list[dict[str, Any]], style: Style)
         return
     names = style.fields or fitting(rows, result.table, console.width)
     console.print(table(rows, names))
-    if left_out := [name for name in result.table if name not in {*names, *style.fields}]:
+    left_out = [] if style.fields else [name for name in result.table if name not in names]
+    if left_out:
         style.say(f"No room for {', '.join(left_out)}: widen the terminal, or name what you want with --fields")
 
 

@@ -143,6 +143,13 @@ def test_a_table_has_the_columns_that_there_is_room_for(
     assert lines[1].split()[:4] == [issued, SUPERUSER, "-", "yes"]
 
 
+def test_columns_that_were_asked_for_are_all(apictl: Apictl, environment: dict[str, str], superuser: User) -> None:
+    with terminal("list-users", "--fields", "email", environment=environment, start=apictl.start) as seen:
+        assert seen.end() == 0
+    assert SUPERUSER in seen.screen
+    assert "No room" not in seen.screen
+
+
 def test_what_is_in_an_object_is_a_table_too(apictl: Apictl, environment: dict[str, str], superuser: User) -> None:
     with terminal("rotate-keys", "--no-color", environment=environment, start=apictl.start) as seen:
         assert seen.end() == 0
