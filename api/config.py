@@ -113,13 +113,7 @@ class Settings(BaseSettings):
     @field_validator("issuer")
     @classmethod
     def _is_public_url(cls, value: str) -> str:
-        try:
-            parts = urlsplit(value)
-            whole = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and value.isprintable()
-        except ValueError:
-            whole = False
-        # A path would be before every path of ours, in the pages too, and in RFC 8414 behind the well-known one.
-        if not whole or parts.path.strip("/") or parts.query or parts.fragment or parts.username is not None:
+        if not is_server_url(value):
             raise ValueError("it must be a URL of a scheme and a host, as https://accounts.example.com")
         return value.rstrip("/")
 
@@ -169,6 +163,21 @@ class Settings(BaseSettings):
                 "The settings cannot work", cause=names, hint="correct it in the environment or in .env",
                 errors=refused,
             ) from None  # fmt: skip
+
+
+def is_server_url(text: str) -> bool:
+    """Tell whether this is a URL of a scheme and a host, and perhaps a port.
+
+    Every path is ours: one here would be before all of them, in the pages too; in RFC 8414, behind the well-known one.
+    """
+    try:
+        parts = urlsplit(text)
+        # What is read as no port, or as one beyond all, raises.
+        whole = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and text.isprintable()
+    except ValueError:
+        return False
+    more = parts.path.strip("/") or parts.query or parts.fragment or parts.username is not None
+    return bool(whole and not more)
 
 
 def variable_name(field: str) -> str:

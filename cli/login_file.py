@@ -3,11 +3,12 @@
 import json
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 from api.core.errors import BadRequest
 
-NAMES = ("access_token", "refresh_token")
+TOKENS = ("access_token", "refresh_token")
 
 
 def place() -> Path:
@@ -28,7 +29,7 @@ def read() -> dict[str, str] | None:
                 f"Others can read {path}", hint=f"its tokens may be known: log in again, after rm '{path}'"
             )
         found = json.loads(path.read_text(encoding="utf-8"))
-        kept = {name: str(found[name]) for name in ("server", *NAMES)}
+        kept = {name: str(found[name]) for name in ("server", *TOKENS)}
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -53,14 +54,14 @@ def writable() -> None:
         raise BadRequest(f"{path} cannot be written", hint="XDG_CONFIG_HOME names another folder")
 
 
-def write(kept: dict[str, str]) -> None:
-    """Keep a login, in a file that only its owner can read, whole or not at all."""
+def write(server: str, tokens: Mapping[str, str]) -> None:
+    """Keep a login to a server, in a file that only its owner can read, whole or not at all."""
     path = place()
     writable()
     scratch = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     try:
         with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump(kept, file)
+            json.dump({"server": server} | {name: tokens[name] for name in TOKENS}, file)
         scratch.replace(path)
     except OSError as error:
         raise BadRequest(f"{path} cannot be written", cause=error.strerror) from None

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from api.config import is_server_url
 from api.core.errors import ApictlError, BadRequest, Kind
 from cli import login_file
 from cli.context import Call, command
@@ -33,7 +34,7 @@ BEGUN = {
     "interval": int,
     "expires_in": int,
 }
-TOKENS = {"access_token": str, "refresh_token": str}
+TOKENS = dict.fromkeys(login_file.TOKENS, str)
 ME = {"id": str, "email": str | None, "name": str | None}
 # A server that is busy, or that starts again, may know in a moment what has become of the device.
 PASSING = {Kind.UNAVAILABLE, Kind.RATE_LIMITED, Kind.TIMEOUT}
@@ -80,9 +81,7 @@ async def login(
         call.say(f"and allow it there, if it shows the code {begun['user_code']}. Waiting (Ctrl-C gives up) …")
         tokens = await allowed(client, begun)
         try:
-            login_file.write(
-                {"server": url, "access_token": tokens["access_token"], "refresh_token": tokens["refresh_token"]}
-            )
+            login_file.write(url, tokens)
         except BaseException:
             # Nobody could end it from here.
             with suppress(ApictlError):
@@ -168,7 +167,7 @@ async def refreshed(client: "httpx2.AsyncClient", kept: dict[str, str]) -> str:
         if error.code != "invalid-grant":
             raise
         raise NotLoggedIn("The login has ended", hint=f"log in again: apictl login {kept['server']}") from None
-    login_file.write(kept | {"access_token": tokens["access_token"], "refresh_token": tokens["refresh_token"]})
+    login_file.write(kept["server"], tokens)
     token: str = tokens["access_token"]
     return token
 
@@ -251,16 +250,9 @@ def checked(server: str) -> str:
     Raises:
         BadRequest: It is none, or tokens would travel in the clear.
     """
-    try:
-        parts = urlsplit(server)
-        # What is read as no port, or as one beyond all, raises.
-        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and server.isprintable()
-        # Every path is the server's own.
-        usable = usable and not (parts.username or parts.query or parts.fragment or parts.path.strip("/"))
-    except ValueError:
-        usable = False
-    if not usable:
+    if not is_server_url(server):
         raise BadRequest(f"{server} is not a server's URL", hint="as https://accounts.example.com")
+    parts = urlsplit(server)
     if parts.scheme == "http" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
         raise BadRequest("The tokens would travel in the clear", hint="use https; http is for this machine only")
     return server.rstrip("/")

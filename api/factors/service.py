@@ -71,7 +71,7 @@ class FactorService:
         Raises:
             WrongPassword: The current password does not match.
         """
-        user = await self._users.lock_verified(await self._users.verified(current_password, self._passwords))
+        user = await self._owner(current_password)
         secret, factor_id = new_totp_secret(), uuid7()
         await crud.add(
             self._session,
@@ -91,7 +91,7 @@ class FactorService:
             WrongPassword: The current password does not match.
             BadSettings: Browsers offer no passkeys at this deployment's URL.
         """
-        user = await self._users.lock_verified(await self._users.verified(current_password, self._passwords))
+        user = await self._owner(current_password)
         site = Site.of(keys.public_url)
         factor_id = uuid7()
         factors = await crud.of_user(self._session, user.id)
@@ -174,7 +174,7 @@ class FactorService:
             WrongPassword: The current password does not match.
             FactorNotFound: The actor has no second factor.
         """
-        user = await self._users.lock_verified(await self._users.verified(current_password, self._passwords))
+        user = await self._owner(current_password)
         if not await crud.is_asked_for(self._session, user.id):
             raise FactorNotFound("You have no second factor", hint="enrol one first")
         await self._users.audit("user.new_recovery_codes", user)
@@ -187,7 +187,7 @@ class FactorService:
             WrongPassword: The current password does not match.
             FactorNotFound: There is none of the actor's.
         """
-        user = await self._users.lock_verified(await self._users.verified(current_password, self._passwords))
+        user = await self._owner(current_password)
         if not await crud.remove(self._session, user.id, factor_id=factor_id):
             raise FactorNotFound(f"You have no second factor {factor_id}")
         if not await crud.is_asked_for(self._session, user.id):
@@ -221,6 +221,10 @@ class FactorService:
         if count:
             await self._users.audit("user.reset_factors", user, removed=count)
         return await self._read(user), count > 0
+
+    async def _owner(self, current_password: str) -> User:
+        """Return the user who asks, who knows their password, locked."""
+        return await self._users.lock_verified(await self._users.verified(current_password, self._passwords))
 
     async def _new_codes(self, user: User) -> RecoveryCodes:
         codes = [new_recovery_code() for _ in range(RECOVERY_CODES)]

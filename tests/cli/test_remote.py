@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -150,6 +150,52 @@ async def test_no_server_there(apictl: Apictl, elsewhere: dict[str, str], url: s
     assert (ended.code, said in ended.err, "Traceback" in ended.err) == (code, True, False), ended.err
 
 
+BEGUN: Final = {
+    "device_code": "x",
+    "user_code": "BCDF-BCDF",
+    "verification_uri_complete": "http://127.0.0.1",
+    "interval": 1,
+    "expires_in": 600,
+}
+TOKENS: Final = {"access_token": "a", "refresh_token": "r"}
+
+
+async def log_in_at(
+    apictl: Apictl,
+    environment: dict[str, str],
+    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> Finished:
+    """Log in to a server that answers each request so; return how it ended."""
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with listening:
+        port = listening.sockets[0].getsockname()[1]
+        return await apictl("login", f"http://127.0.0.1:{port}", environment=environment)
+
+
+async def asked_for(
+    apictl: Apictl,
+    environment: dict[str, str],
+    *answers: tuple[int, dict[str, Any]],
+    last: tuple[int, dict[str, Any]],
+    before: Callable[[int], None] = lambda _: None,
+) -> tuple[Finished, list[str]]:
+    """Log in to a server that answers so, and then always with the last; return how it ended, and what was asked."""
+    left, requests = list(answers), []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = re.search(r"content-length: (\d+)", head, re.IGNORECASE)
+        content = await reader.readexactly(int(length[1])) if length else b""
+        requests.append(f"{head.splitlines()[0]} {content.decode()}")
+        before(len(requests))
+        status, document = left.pop(0) if left else last
+        body = json.dumps(document)
+        writer.write(f"HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        writer.close()
+
+    return await log_in_at(apictl, environment, serve), requests
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -175,78 +221,20 @@ async def test_a_server_that_is_none_of_ours(apictl: Apictl, elsewhere: dict[str
         writer.write(answer)
         writer.close()
 
-    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with listening:
-        port = listening.sockets[0].getsockname()[1]
-        ended = await apictl("login", f"http://127.0.0.1:{port}", environment=elsewhere)
+    ended = await log_in_at(apictl, elsewhere, serve)
     assert (ended.code, "hint: " in ended.err, "Traceback" in ended.err) == (7, True, False), ended.err
     assert "\x1b" not in ended.err
 
 
 async def test_a_server_that_is_busy_for_a_moment_is_asked_again(apictl: Apictl, elsewhere: dict[str, str]) -> None:
     """RFC 8628, section 3.5; and whatever a server says, a terminal obeys nothing of it."""
-    begun = {
-        "device_code": "x",
-        "user_code": "\x1b[2Jred",
-        "verification_uri_complete": "http://127.0.0.1",
-        "interval": 1,
-        "expires_in": 600,
-    }
+    begun = BEGUN | {"user_code": "\x1b[2Jred"}
     busy = {"code": "database-unreachable", "detail": "\x1b]0;title\x07"}
-    answers = [(200, begun), (503, busy), (400, {"code": "access-denied", "detail": "\x1b[2J"})]
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        status, document = answers.pop(0)
-        body = json.dumps(document)
-        writer.write(f"HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
-        writer.close()
-
-    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with listening:
-        port = listening.sockets[0].getsockname()[1]
-        ended = await apictl("login", f"http://127.0.0.1:{port}", environment=elsewhere)
-    assert (answers, ended.code) == ([], 4), ended.err
+    denied = {"code": "access-denied", "detail": "\x1b[2J"}
+    ended, requests = await asked_for(apictl, elsewhere, (200, begun), (503, busy), last=(400, denied))
+    assert (len(requests), ended.code) == (3, 4), ended.err
     assert "\x1b" not in ended.err
     assert "red" in ended.err
-
-
-BEGUN: Final = {
-    "device_code": "x",
-    "user_code": "BCDF-BCDF",
-    "verification_uri_complete": "http://127.0.0.1",
-    "interval": 1,
-    "expires_in": 600,
-}
-TOKENS: Final = {"access_token": "a", "refresh_token": "r"}
-
-
-async def asked_for(
-    apictl: Apictl,
-    environment: dict[str, str],
-    *answers: tuple[int, dict[str, Any]],
-    last: tuple[int, dict[str, Any]],
-    before: Callable[[int], None] = lambda _: None,
-) -> tuple[Finished, list[str]]:
-    """Log in to a server that answers so, and then always with the last; return how it ended, and what was asked."""
-    left, requests = list(answers), []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        length = re.search(r"content-length: (\d+)", head, re.IGNORECASE)
-        content = await reader.readexactly(int(length[1])) if length else b""
-        requests.append(f"{head.splitlines()[0]} {content.decode()}")
-        before(len(requests))
-        status, document = left.pop(0) if left else last
-        body = json.dumps(document)
-        writer.write(f"HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
-        writer.close()
-
-    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with listening:
-        port = listening.sockets[0].getsockname()[1]
-        ended = await apictl("login", f"http://127.0.0.1:{port}", environment=environment)
-    return ended, requests
 
 
 async def test_a_server_that_never_decides_is_given_up(apictl: Apictl, elsewhere: dict[str, str]) -> None:
