@@ -17,6 +17,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from api.core.errors import BadSettings, FieldError
 
 PREFIX: Final = "APICTL_"
+# A host by its ASCII name (RFC 1123), or by its address; a port that can be one.
+SERVER_URL: Final = re.compile(
+    r"https?://(\w([\w-]*\w)?(\.\w([\w-]*\w)?)*|\[[a-f\d:.]+\])(:(?P<port>[1-9]\d{0,4}))?/*",
+    re.ASCII | re.IGNORECASE,
+)
 PORT: Final = re.compile(r":(\d+)(?=,|$)", re.ASCII)
 ENV_FILE: Final = ".env"
 # Read by the terminal tool itself or by the embedded PostgreSQL, not by the service.
@@ -170,14 +175,8 @@ def is_server_url(text: str) -> bool:
 
     Every path is ours: one here would be before all of them, in the pages too; in RFC 8414, behind the well-known one.
     """
-    try:
-        parts = urlsplit(text)
-        # What is read as no port, or as one beyond all, raises.
-        whole = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and text.isprintable()
-    except ValueError:
-        return False
-    more = parts.path.strip("/") or parts.query or parts.fragment or parts.username is not None
-    return bool(whole and not more)
+    found = SERVER_URL.fullmatch(text)
+    return found is not None and int(found["port"] or 443) <= 65535
 
 
 def variable_name(field: str) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Key = Annotated[str, typer.Argument(help="The API key's id.", show_default=False)]
 COLUMNS = ("id", "user", "name", "scopes", "is_live", "last_used_at", "expires_at")
-TABLE = ("id", "user", "name", "is_live", "scopes", "last_used_at", "expires_at")
+TABLE = ("id", "user", "name", "is_live", "expires_at", "last_used_at", "scopes")
 
 
 def service(call: Call) -> "ApiKeyService":
@@ -92,7 +92,9 @@ async def list_api_keys(
 
     query = ApiKeyQuery(user=user, live=live, limit=200 if every else limit, cursor=cursor)
     keys, following = await call.pages(service(call).list_api_keys, query, every=every)
-    return Listing([key.model_dump(mode="json") for key in keys], following, COLUMNS, TABLE)
+    # Whose they are was said already.
+    table = TABLE if user is None else [name for name in TABLE if name != "user"]
+    return Listing([key.model_dump(mode="json") for key in keys], following, COLUMNS, table)
 
 
 @command("write")

@@ -29,11 +29,10 @@ def show(error: "ApictlError", *, as_json: bool) -> None:
         lines[1:1] = [("field", f"{item['field']}: {item['message']}") for item in error.errors]
     for label, text in lines:
         if text:
-            print(f"{label}: {printable(text)}", file=sys.stderr)
+            # Further lines are indented: none of them is taken for a line of ours.
+            print(f"{label}: " + "\n  ".join(map(printable, text.split("\n"))), file=sys.stderr)
 
 
 def printable(text: str) -> str:
-    """Return the text with what a terminal would obey escaped."""
-    return "".join(
-        character if character.isprintable() or character == "\n" else ascii(character)[1:-1] for character in text
-    )
+    """Return the text with what a terminal would obey escaped, ends of lines too."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)

@@ -36,6 +36,9 @@ def read() -> dict[str, str] | None:
         raise BadRequest(f"{path} cannot be read", cause=error.strerror) from None
     except (ValueError, KeyError, TypeError):
         raise BadRequest(f"{path} is damaged", hint=f"log in again, after rm '{path}'") from None
+    # They travel in headers, whose errors would show them.
+    if not all(text.isascii() and text.isprintable() for text in kept.values()):
+        raise BadRequest(f"{path} is damaged", hint=f"log in again, after rm '{path}'")
     return kept
 
 

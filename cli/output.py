@@ -193,6 +193,9 @@ def show_table(result: Item | Listing, rows: list[dict[str, Any]], style: Style)
             if inner:
                 console.print(Padding(table(inner, fitting(inner, tuple(inner[0]), console.width - 2)), (0, 0, 0, 2)))
         return
+    if not rows:
+        style.say("There is nothing to show.")
+        return
     names = style.fields or fitting(rows, result.table, console.width)
     console.print(table(rows, names))
     left_out = [] if style.fields else [name for name in result.table if name not in names]

@@ -14,6 +14,7 @@ from api.config import is_server_url
 from api.core.errors import ApictlError, BadRequest, Kind
 from cli import login_file
 from cli.context import Call, command
+from cli.errors import printable
 from cli.output import Item
 
 if TYPE_CHECKING:
@@ -222,7 +223,7 @@ async def ask(
     except (ValueError, RecursionError):
         kind = answer.headers.get("content-type", "no content type")
         raise none_of_ours(answer, f"it answered {answer.status_code} with {kind}") from None
-    said = said if isinstance(said, dict) else {}
+    said = {name: tame(value) for name, value in said.items()} if isinstance(said, dict) else {}
     if answer.is_success and all(isinstance(said.get(name), kind) for name, kind in wanted.items()):
         return said
     # It knows every failure that a server can answer with; a process that only asks has not imported them.
@@ -237,11 +238,26 @@ async def ask(
 
 def none_of_ours(answer: "httpx2.Response", cause: str) -> ServerAnswer:
     """Return the failure for an answer that apictl would not give; the server of another machine may be there."""
-    elsewhere = answer.headers.get("location")
+    elsewhere = tame(answer.headers.get("location"))
     return ServerAnswer(
         cause=cause + (f", and points to {elsewhere}" if elsewhere else ""),
         hint="check its URL; is that an apictl server?",
     )
+
+
+def meant(server: str) -> str:
+    """Return what could have been meant by what is no server's URL."""
+    if is_server_url(f"https://{server}"):
+        return f"https://{server}, or http:// if it is on this machine"
+    host = "/".join(server.split("/")[:3])
+    if is_server_url(host):
+        return f"without what comes after the host: {host}"
+    return "as https://accounts.example.com"
+
+
+def tame(value: Any) -> Any:
+    """Return what a server said without what a terminal obeys, or a header ends with: no answer of ours has that."""
+    return printable(value) if isinstance(value, str) else value
 
 
 def checked(server: str) -> str:
@@ -251,7 +267,7 @@ def checked(server: str) -> str:
         BadRequest: It is none, or tokens would travel in the clear.
     """
     if not is_server_url(server):
-        raise BadRequest(f"{server} is not a server's URL", hint="as https://accounts.example.com")
+        raise BadRequest(f"{server} is not a server's URL", hint=meant(server))
     parts = urlsplit(server)
     if parts.scheme == "http" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
         raise BadRequest("The tokens would travel in the clear", hint="use https; http is for this machine only")

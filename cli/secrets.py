@@ -83,10 +83,10 @@ def read_password(call: Call, *, stdin: bool, file: Path | None, generated: bool
 
 
 def ask_twice(min_length: int) -> str:
-    """Return a password typed twice at the terminal, unseen.
+    """Return a password typed twice at the terminal, unseen; whoever mistypes it may begin again, twice.
 
     Raises:
-        Declined: The two differ.
+        Declined: The two differ each time, or none was typed.
     """
     import getpass
 
@@ -94,13 +94,14 @@ def ask_twice(min_length: int) -> str:
 
     try:
         with at_a_prompt():
-            first = getpass.getpass(f"Password ({min_length} characters or more): ")
-            again = getpass.getpass("The same again: ")
+            for _ in range(3):
+                first = getpass.getpass(f"Password ({min_length} characters or more): ")
+                if first == getpass.getpass("The same again: "):
+                    return first
+                print("The two differ.", file=sys.stderr)
     except EOFError:
         raise Declined("Nothing was changed: no password was typed") from None
-    if first != again:
-        raise Declined("Nothing was changed: the two passwords differ")
-    return first
+    raise Declined("Nothing was changed: the two passwords differ")
 
 
 def read_private(file: Path) -> bytes:

@@ -66,7 +66,9 @@ async def list_tokens(
 
     query = TokenQuery(user=user, live=live, limit=200 if every else limit, cursor=cursor)
     tokens, following = await call.pages(service(call).list_tokens, query, every=every)
-    return Listing([token.model_dump(mode="json") for token in tokens], following, COLUMNS, TABLE)
+    # Whose they are was said already.
+    table = TABLE if user is None else [name for name in TABLE if name != "user"]
+    return Listing([token.model_dump(mode="json") for token in tokens], following, COLUMNS, table)
 
 
 @command("write")

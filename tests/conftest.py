@@ -56,6 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in set(os.environ) - {*bare_environment(), postgres.SERVER_VARIABLE, "APICTL_TESTS"}:
         if name not in {"APICTL_STATE_DIR", "APICTL_TEST_THOROUGH"}:
             del os.environ[name]
+    postgres.compile_once()
     if not hasattr(config, "workerinput"):
         folder = Path(mkdtemp(prefix="apictl-tests-", dir=memory()))
         folder.chmod(0o755)

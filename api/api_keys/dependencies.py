@@ -9,7 +9,7 @@ from api.core.dependencies import CurrentSession
 from api.tokens.dependencies import CurrentActor
 
 
-def get_api_key_service(session: CurrentSession, actor: CurrentActor) -> ApiKeyService:
+async def get_api_key_service(session: CurrentSession, actor: CurrentActor) -> ApiKeyService:
     """Return the service of API keys for this request."""
     return ApiKeyService(session, actor)
 

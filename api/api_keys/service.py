@@ -91,11 +91,11 @@ class ApiKeyService:
         row = await self._lock(key_id)
         old, owner = row.key, row.user
         if not row.is_live or old.successor_id is not None:
+            if old.successor_id is None:
+                raise ApiKeyEnded(f"The API key {key_id} has ended", hint="create a new one: apictl create-api-key")
             raise ApiKeyEnded(
-                f"The API key {key_id} was rotated before: its successor is {old.successor_id}"
-                if old.successor_id is not None
-                else f"The API key {key_id} has ended",
-                hint="create a new one: apictl create-api-key",
+                f"The API key {key_id} was rotated before",
+                hint=f"its successor: apictl rotate-api-key {old.successor_id}",
             )
         lifetime = None if old.expires_at is None else old.expires_at - old.created_at
         new = await self._issue(owner, old, lifetime=lifetime)

@@ -13,13 +13,13 @@ from api.core.runtime import Runtime
 ENTITY_TAG: Final = re.compile(r'(W/)?"([\x21\x23-\x7e]*)"', re.ASCII)
 
 
-def get_runtime(request: Request) -> Runtime:
+async def get_runtime(request: Request) -> Runtime:
     """Return what the process holds."""
     runtime: Runtime = request.app.state.runtime
     return runtime
 
 
-def get_request_id(request: Request) -> str:
+async def get_request_id(request: Request) -> str:
     """Return the id under which the logs hold this request."""
     request_id: str = request.state.request_id
     return request_id
@@ -33,7 +33,7 @@ async def get_session(
         yield session
 
 
-def get_if_match(
+async def get_if_match(
     if_match: Annotated[
         str | None, Header(description='The ETag that you read, as "3"; 412 if it has changed since.')
     ] = None,

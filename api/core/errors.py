@@ -150,6 +150,7 @@ class RouteNotFound(ApictlError):
     kind = Kind.NOT_FOUND
     code = "route-not-found"
     title = "There is nothing at this address"
+    default_hint = "/docs lists every route"
 
 
 class MethodNotAllowed(ApictlError):
@@ -158,6 +159,7 @@ class MethodNotAllowed(ApictlError):
     kind = Kind.METHOD
     code = "method-not-allowed"
     title = "This address does not take that method"
+    default_hint = "the header Allow names those that it does"
 
 
 class BodyTooLarge(ApictlError):

@@ -112,20 +112,21 @@ class Passwords:
         """Let the threads go."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    async def hash(self, password: str, *, personal: Sequence[str] = ()) -> str:
+    async def hash(self, password: str, *, personal: Sequence[str] = (), field: str = "password") -> str:
         """Return the hash of a new password that the policy accepts.
 
         Args:
             password: As the person typed it.
             personal: What an attacker would try first: the e-mail address and the name.
+            field: What the caller calls it.
 
         Raises:
             WeakPassword: The policy refuses it; nothing was hashed.
             Busy: The queue is full.
         """
         password = normalise(password)
-        self._check_length(password)
-        return await self._run(partial(self._check_and_hash, password, tuple(personal)))
+        self._check_length(password, field)
+        return await self._run(partial(self._check_and_hash, password, tuple(personal), field))
 
     async def verify(self, password: str, stored: str | None) -> Verified:
         """Check a password against a stored hash; with none, spend the same time and say no.
@@ -138,7 +139,7 @@ class Passwords:
             return Verified(ok=False)
         return await self._run(partial(self._verify, normalise(password), stored))
 
-    def _check_length(self, password: str) -> None:
+    def _check_length(self, password: str, field: str) -> None:
         if is_too_long(password):
             problem = f"it may have at most {MAX_CHARACTERS} characters and {MAX_BYTES} bytes"
         elif len(password) < self.min_length:
@@ -147,9 +148,9 @@ class Passwords:
             problem = "it contains a character that no text can hold"
         else:
             return
-        raise WeakPassword(f"The password was refused: {problem}", errors=[FieldError("password", problem, "length")])
+        raise WeakPassword(f"The password was refused: {problem}", errors=[FieldError(field, problem, "length")])
 
-    def _check_and_hash(self, password: str, personal: tuple[str, ...]) -> str:
+    def _check_and_hash(self, password: str, personal: tuple[str, ...], field: str) -> str:
         # Heavy to import, and needed only here.
         from zxcvbn import zxcvbn  # noqa: PLC0415
 
@@ -159,7 +160,7 @@ class Passwords:
             raise WeakPassword(
                 f"The password was refused: {problem}",
                 cause=guess["feedback"]["warning"] or None,
-                errors=[FieldError("password", problem, "guessable")],
+                errors=[FieldError(field, problem, "guessable")],
             )
         hashed: str = self._context.hash(password)
         return hashed

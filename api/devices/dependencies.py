@@ -10,12 +10,12 @@ from api.devices.service import DeviceService
 from api.tokens.dependencies import CurrentActor, CurrentKeys
 
 
-def get_device_service(session: CurrentSession, actor: CurrentActor) -> DeviceService:
+async def get_device_service(session: CurrentSession, actor: CurrentActor) -> DeviceService:
     """Return the service of devices for this request."""
     return DeviceService(session, actor)
 
 
-def get_device_grant(runtime: CurrentRuntime, keys: CurrentKeys) -> DeviceGrant:
+async def get_device_grant(runtime: CurrentRuntime, keys: CurrentKeys) -> DeviceGrant:
     """Return the device's own side."""
     return DeviceGrant(runtime, keys)
 

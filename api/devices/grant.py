@@ -44,6 +44,7 @@ class AccessDenied(OAuthError):
     kind = Kind.CREDENTIALS
     code = "access-denied"
     title = "The device was refused"
+    default_hint = "was that a mistake? begin again"
     error = "access_denied"
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from api.core.text import Line
-from api.tokens.schemas import ClientForm
+from api.tokens.schemas import ClientForm, FormScope
 
 LIFETIME = 600
 
@@ -20,10 +20,7 @@ UserCode = Annotated[
 class DeviceForm(ClientForm):
     """The form of the device authorisation endpoint."""
 
-    scope: Annotated[
-        Annotated[Line, StringConstraints(max_length=1000)] | None,
-        Field(description="Scopes separated by spaces; left out: everything."),
-    ] = None
+    scope: FormScope = None
 
 
 class DeviceIssued(BaseModel):

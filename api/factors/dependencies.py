@@ -9,7 +9,7 @@ from api.factors.service import FactorService
 from api.tokens.dependencies import CurrentActor
 
 
-def get_factor_service(session: CurrentSession, actor: CurrentActor, runtime: CurrentRuntime) -> FactorService:
+async def get_factor_service(session: CurrentSession, actor: CurrentActor, runtime: CurrentRuntime) -> FactorService:
     """Return the service of second factors for this request."""
     return FactorService(session, actor, runtime.passwords)
 

@@ -35,7 +35,7 @@ async def account_page() -> HTMLResponse:
     return PAGE.response()
 
 
-@router.get("/v1/users/me/factors", responses=responses(401, 404, 503))
+@router.get("/v1/users/me/factors", responses=responses(401, 403, 404, 503))
 async def list_own_factors(factors: CurrentFactors) -> Factors:
     """List the second factors of the user who asks."""
     return await factors.list_factors(None)
@@ -81,7 +81,7 @@ async def new_recovery_codes(proof: OwnPassword, factors: CurrentFactors, respon
     return await factors.new_recovery_codes(proof.current_password)
 
 
-@router.get("/v1/users/{user}/factors", responses=responses(401, 404, 422, 503))
+@router.get("/v1/users/{user}/factors", responses=responses(401, 403, 404, 422, 503))
 async def list_factors(user: Annotated[UserRef, Path()], factors: CurrentFactors) -> Factors:
     """List a user's second factors."""
     return await factors.list_factors(user)

@@ -200,8 +200,12 @@ class FactorService:
 
         Raises:
             UserNotFound: There is no such user, or none that the actor may see.
+            MissingScope: The actor came with a narrowed token, which tells who it is and no more.
         """
-        return await self._read(await self._users.get(ref or str(self._actor.require_identity())))
+        user = await self._users.get(ref or str(self._actor.require_identity()))
+        if self._actor.narrowed:
+            self._actor.require(Scope.USERS_READ)
+        return await self._read(user)
 
     async def reset_factors(self, ref: str) -> tuple[Factors, bool]:
         """Remove all of a user's second factors and recovery codes. Returns what is left, and whether there were any.

@@ -9,7 +9,7 @@ from api.migrations.service import MigrationService
 from api.tokens.dependencies import CurrentActor
 
 
-def get_migration_service(runtime: CurrentRuntime, actor: CurrentActor) -> MigrationService:
+async def get_migration_service(runtime: CurrentRuntime, actor: CurrentActor) -> MigrationService:
     """Return the service of migrations for this request."""
     return MigrationService(runtime.transaction, runtime.patient_engine, actor)
 

@@ -9,7 +9,7 @@ from api.roles.service import RoleService
 from api.tokens.dependencies import CurrentActor
 
 
-def get_role_service(session: CurrentSession, actor: CurrentActor) -> RoleService:
+async def get_role_service(session: CurrentSession, actor: CurrentActor) -> RoleService:
     """Return the service of roles for this request."""
     return RoleService(session, actor)
 

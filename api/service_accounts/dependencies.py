@@ -9,7 +9,7 @@ from api.service_accounts.service import ServiceAccountService
 from api.tokens.dependencies import CurrentActor
 
 
-def get_service_account_service(session: CurrentSession, actor: CurrentActor) -> ServiceAccountService:
+async def get_service_account_service(session: CurrentSession, actor: CurrentActor) -> ServiceAccountService:
     """Return the service of service accounts for this request."""
     return ServiceAccountService(session, actor)
 

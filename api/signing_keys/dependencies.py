@@ -9,7 +9,7 @@ from api.signing_keys.service import SigningKeyService
 from api.tokens.dependencies import CurrentActor, CurrentKeys
 
 
-def get_signing_key_service(
+async def get_signing_key_service(
     session: CurrentSession, actor: CurrentActor, runtime: CurrentRuntime, keys: CurrentKeys
 ) -> SigningKeyService:
     """Return the service of signing keys for this request."""

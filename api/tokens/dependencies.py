@@ -32,7 +32,7 @@ bearer: Final = OAuth2PasswordBearer(
 )
 
 
-def get_basic_client(
+async def get_basic_client(
     authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> tuple[str, str] | None:
     """Return an OAuth client's id and secret from HTTP Basic (RFC 6749, section 2.3.1); None if there is none.
@@ -63,7 +63,7 @@ async def get_keys(request: Request, runtime: CurrentRuntime) -> Keys:
 CurrentKeys = Annotated[Keys, Depends(get_keys)]
 
 
-def get_grants(runtime: CurrentRuntime, keys: CurrentKeys) -> Grants:
+async def get_grants(runtime: CurrentRuntime, keys: CurrentKeys) -> Grants:
     """Return the OAuth grants."""
     return Grants(runtime, keys)
 
@@ -71,7 +71,7 @@ def get_grants(runtime: CurrentRuntime, keys: CurrentKeys) -> Grants:
 CurrentGrants = Annotated[Grants, Depends(get_grants)]
 
 
-def get_factor_grant(runtime: CurrentRuntime, keys: CurrentKeys) -> FactorGrant:
+async def get_factor_grant(runtime: CurrentRuntime, keys: CurrentKeys) -> FactorGrant:
     """Return the grants of what somebody has."""
     return FactorGrant(runtime, keys)
 
@@ -79,7 +79,7 @@ def get_factor_grant(runtime: CurrentRuntime, keys: CurrentKeys) -> FactorGrant:
 CurrentFactorGrant = Annotated[FactorGrant, Depends(get_factor_grant)]
 
 
-def get_client(request: Request, request_id: RequestId) -> Client:
+async def get_client(request: Request, request_id: RequestId) -> Client:
     """Return what is known of the program that asks, cut to what is worth keeping."""
     try:
         user_agent = one_line(request.headers.get("user-agent", ""))[:300]
@@ -127,7 +127,7 @@ async def get_actor(token: BearerToken, runtime: CurrentRuntime, keys: CurrentKe
 CurrentActor = Annotated[Actor, Depends(get_actor)]
 
 
-def get_token_service(session: CurrentSession, actor: CurrentActor, runtime: CurrentRuntime) -> TokenService:
+async def get_token_service(session: CurrentSession, actor: CurrentActor, runtime: CurrentRuntime) -> TokenService:
     """Return the service of tokens for this request."""
     return TokenService(session, actor, runtime.settings)
 

@@ -12,6 +12,11 @@ from api.roles.schemas import Scopes
 from api.users.schemas import Body, UserRef
 
 FormField = Annotated[str | None, StringConstraints(max_length=8192)]
+# Kept while a second factor, or a person's decision, is waited for.
+FormScope = Annotated[
+    Annotated[Line, StringConstraints(max_length=1000)] | None,
+    Field(description="Scopes separated by spaces; left out: everything.", examples=[""]),
+]
 
 
 class ClientForm(BaseModel):
@@ -51,9 +56,7 @@ class LoginForm(ClientForm):
         Field(description="A passkey's answer, the JSON of `credential.toJSON()`: alone or after `mfa_required`."),
     ] = None
     device_code: Annotated[FormField, Field(description="For the device grant.", examples=[""])] = None
-    scope: Annotated[
-        FormField, Field(description="Scopes separated by spaces; left out: everything.", examples=[""])
-    ] = None
+    scope: FormScope = None
 
 
 class PasskeyForm(BaseModel):

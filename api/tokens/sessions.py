@@ -4,7 +4,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.audit import crud as audit
 from api.config import Settings
-from api.core.actor import Actor, Scope
+from api.core.actor import ALL_SCOPES, Actor, Scope
 from api.tokens import crud
 from api.tokens.authentication import Client
 from api.tokens.keys import Keys
@@ -58,5 +58,7 @@ def requested_scopes(scope: str | None, held: frozenset[Scope]) -> frozenset[Sco
         return None
     wanted = held.intersection(scope.split())
     if not wanted:
+        if ALL_SCOPES.issuperset(scope.split()):
+            raise InvalidScope("Whoever asks holds none of these scopes", hint="apictl explain says what decides")
         raise InvalidScope(hint=KNOWN_SCOPES)
     return wanted

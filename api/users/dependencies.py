@@ -9,7 +9,7 @@ from api.tokens.dependencies import CurrentActor
 from api.users.service import UserService
 
 
-def get_user_service(session: CurrentSession, actor: CurrentActor, runtime: CurrentRuntime) -> UserService:
+async def get_user_service(session: CurrentSession, actor: CurrentActor, runtime: CurrentRuntime) -> UserService:
     """Return the service of users for this request."""
     return UserService(session, actor, runtime.passwords)
 

@@ -26,6 +26,7 @@ class UserNotFound(ApictlError):
     kind = Kind.NOT_FOUND
     code = "user-not-found"
     title = "There is no such user"
+    default_hint = "apictl list-users shows who there is, list-service-accounts the machines"
 
 
 class WrongPassword(ApictlError):
@@ -34,6 +35,7 @@ class WrongPassword(ApictlError):
     kind = Kind.NOT_PERMITTED
     code = "wrong-password"
     title = "The current password is not right"
+    default_hint = "it is the one that logs in now; who forgot it asks an administrator for a new one"
 
 
 class LastSuperuser(ApictlError):
@@ -58,6 +60,7 @@ class ScopeExceedsOwner(ApictlError):
     kind = Kind.INVALID
     code = "scope-exceeds-owner"
     title = "A token may do no more than its owner"
+    default_hint = "give its owner a role that holds it first: apictl grant-role"
 
 
 class NotForServiceAccounts(ApictlError):

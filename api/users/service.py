@@ -198,7 +198,7 @@ class UserService:
             WeakPassword: The policy refuses the new one.
         """
         found = await self._records.verified(current, self._passwords)
-        hashed = await self._hash(new, found)
+        hashed = await self._hash(new, found, field="new_password")
         user = await self._records.lock_verified(found)
         await tokens.revoke_all(self._session, user.id, because="password changed", keep=self._actor.session_id)
         return await self._records.change("user.set_password", user, password_hash=hashed)
@@ -265,8 +265,8 @@ class UserService:
         await self._records.audit("user.delete", user, user=user.handle)
         return user
 
-    async def _hash(self, password: str, user: User) -> str:
+    async def _hash(self, password: str, user: User, *, field: str = "password") -> str:
         """Hash a new password of a user; until then, the transaction has read only."""
         # Gives the connection back: nobody else should wait for it while this waits for its turn to hash.
         await self._session.close()
-        return await self._passwords.hash(password, personal=[require_person(user), user.full_name])
+        return await self._passwords.hash(password, personal=[require_person(user), user.full_name], field=field)

@@ -117,18 +117,21 @@ async def test_a_generated_password_is_shown_once_and_logs_in(
 
 def test_a_prompt_asks_twice_and_shows_nothing(apictl: Apictl, environment: dict[str, str]) -> None:
     with terminal(*CREATE, environment=environment, start=apictl.start) as seen:
-        seen.wait_for("or more\\): ")
-        seen.type(PASSWORD + "\n")
-        seen.wait_for("again: ")
-        seen.type(PASSWORD + "\n")
+        for again in ("mistyped", PASSWORD):
+            seen.wait_for("differ.[^?]*or more\\): " if again == PASSWORD else "or more\\): ")
+            seen.type(PASSWORD + "\n")
+            seen.wait_for("differ.[^?]*again: " if again == PASSWORD else "again: ")
+            seen.type(again + "\n")
         assert seen.end() == 0
         assert PASSWORD not in seen.screen
     with terminal("set-password", "ada@example.com", environment=environment, start=apictl.start) as seen:
-        seen.wait_for("or more\\): ")
-        seen.type(PASSWORD + "\n")
-        seen.wait_for("again: ")
-        seen.type("something else\n")
+        for attempt in range(1, 4):
+            seen.wait_for(f"(or more\\): [^?]*){{{attempt}}}")
+            seen.type(PASSWORD + "\n")
+            seen.wait_for(f"(again: [^?]*){{{attempt}}}")
+            seen.type("something else\n")
         assert seen.end() == 8
+        assert seen.screen.count("The two differ.") == 3
     with terminal(*CREATE, "--no-input", environment=environment, start=apictl.start) as seen:
         assert seen.end() == 2
 

@@ -141,6 +141,14 @@ def test_a_table_has_the_columns_that_there_is_room_for(
         assert len(lines) == 2
     # One line a row: no id and no time in pieces.
     assert lines[1].split()[:4] == [issued, SUPERUSER, "-", "yes"]
+    # Whose they are need not be said twice; and nothing is not silence.
+    for line, expected in (
+        (["list-tokens", SUPERUSER], ["ID", "LABEL", "LIVE"]),
+        (["list-api-keys", SUPERUSER], ["There", "is", "nothing"]),
+    ):
+        with terminal(*line, environment=own, start=apictl.start) as seen:
+            assert seen.end() == 0
+        assert re.sub(r"\x1b\[[0-9;]*m", "", seen.screen).split()[:3] == expected
 
 
 def test_columns_that_were_asked_for_are_all(apictl: Apictl, environment: dict[str, str], superuser: User) -> None:
@@ -159,7 +167,8 @@ def test_what_is_in_an_object_is_a_table_too(apictl: Apictl, environment: dict[s
 
 async def test_errors_are_lines_or_one_problem(apictl: Apictl, environment: dict[str, str]) -> None:
     told = await apictl("show-user", "none@example.com", environment=environment)
-    assert (told.code, told.out, told.err) == (3, "", "error: There is no user none@example.com\n")
+    assert (told.code, told.out) == (3, "")
+    assert told.err.startswith("error: There is no user none@example.com\nhint: ")
     problem = await apictl("show-user", "none@example.com", "-o", "json", environment=environment)
     assert json.loads(problem.err)["code"] == "user-not-found"
     usage = await apictl("list-users", "--limit", "many", "-o", "json", environment=environment)

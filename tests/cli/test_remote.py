@@ -142,7 +142,9 @@ async def test_the_session_was_ended_there(
         ("https://example.com/api", 2, "is not a server's URL"),
         ("https://example.com/#x", 2, "is not a server's URL"),
         ("https://exam\nple.com", 2, "is not a server's URL"),
-        ("https://ex\u00e4mple.invalid", 7, "cannot be reached"),
+        ("https://ex\u00e4mple.invalid", 2, "is not a server's URL"),
+        ("localhost:8000", 2, "hint: https://localhost:8000, or http:// if it is on this machine"),
+        ("http://localhost:8000/docs", 2, "hint: without what comes after the host: http://localhost:8000"),
     ],
 )
 async def test_no_server_there(apictl: Apictl, elsewhere: dict[str, str], url: str, code: int, said: str) -> None:
@@ -237,6 +239,19 @@ async def test_a_server_that_is_busy_for_a_moment_is_asked_again(apictl: Apictl,
     assert "red" in ended.err
 
 
+async def test_a_server_forges_no_line(apictl: Apictl, elsewhere: dict[str, str]) -> None:
+    begun = BEGUN | {"user_code": "BCDF\nerror: the disk is on fire"}
+    tokens = {"access_token": "a\r\nX-Other: b", "refresh_token": "r"}
+    me = {"id": "x\nerror: the disk is on fire", "email": "\x9b2Jred\u202e", "name": None}
+    ended, _ = await asked_for(apictl, elsewhere, (200, begun), (200, tokens), last=(200, me))
+    assert ended.code == 0, ended.err
+    lines = ended.out.replace("\t", " ").splitlines() + ended.err.splitlines()
+    assert [line for line in lines if line.startswith("error:") or not line.isprintable()] == []
+    refused = {"code": "access-denied", "detail": "no\nhint: rm -rf /", "hint": "a\nerror: b"}
+    ended, _ = await asked_for(apictl, elsewhere, (200, BEGUN), last=(400, refused))
+    assert [line.split(":")[0] for line in ended.err.splitlines()[-2:]] == ["error", "hint"], ended.err
+
+
 async def test_a_server_that_never_decides_is_given_up(apictl: Apictl, elsewhere: dict[str, str]) -> None:
     pending = {"code": "authorization-pending", "error": "authorization_pending", "detail": "Nobody has decided"}
     ended, requests = await asked_for(apictl, elsewhere, (200, BEGUN | {"expires_in": 2}), last=(400, pending))
@@ -278,7 +293,13 @@ async def test_what_cannot_be_kept_is_known_before_anybody_allows_it(
 
 @pytest.mark.parametrize(
     ("text", "mode", "said"),
-    [("{", 0o600, "damaged"), ("[]", 0o600, "damaged"), ("{}", 0o600, "damaged"), ("{}", 0o644, "Others can read")],
+    [
+        ("{", 0o600, "damaged"),
+        ("[]", 0o600, "damaged"),
+        ("{}", 0o600, "damaged"),
+        ('{"server": "http://127.0.0.1", "access_token": "a\\r\\nb", "refresh_token": "r"}', 0o600, "damaged"),
+        ("{}", 0o644, "Others can read"),
+    ],
 )
 async def test_a_file_that_cannot_be_used(
     apictl: Apictl, elsewhere: dict[str, str], home: Path, text: str, mode: int, said: str

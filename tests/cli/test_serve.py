@@ -14,7 +14,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from api.config import Settings
+from api.config import Settings, is_server_url
 from api.core.errors import BadSettings
 from api.core.secret_key import refuse_weak
 from api.postgres.layout import locate
@@ -219,18 +219,38 @@ async def test_an_unusable_setting_is_named(apictl: Apictl, environment: dict[st
         "apictl",
         "ftp://example.com",
         "https://",
+        "https://..",
+        "https://:8000",
+        "https://example.com:",
+        "https://example.com:0",
         "https://example.com/api",
         "https://example.com?x=1",
-        "https://example.com/#x",
+        "https://example.com?",
+        "https://example.com#",
+        "https://example.com,https://example.org",
+        "https://example.com%2fapi",
+        "https://[fe80::1%25eth0]",
+        "https://bücher.example",
         "https://user@example.com",
         "https://[x",
         "https://example.com:99999",
         "https://exam\nple.com",
     ],
 )
-async def test_an_issuer_that_is_no_url_is_named(apictl: Apictl, environment: dict[str, str], issuer: str) -> None:
-    ended = await apictl("list-users", environment=environment | {"APICTL_ISSUER": issuer})
+def test_an_issuer_must_be_a_url(issuer: str) -> None:
+    assert not is_server_url(issuer)
+
+
+async def test_an_issuer_that_is_no_url_is_named(apictl: Apictl, environment: dict[str, str]) -> None:
+    ended = await apictl("list-users", environment=environment | {"APICTL_ISSUER": "https://example.com?"})
     assert (ended.code, "APICTL_ISSUER: it must be a URL" in ended.err) == (12, True), ended.err
+
+
+@pytest.mark.parametrize(
+    "issuer", ["https://accounts.example.com", "http://localhost:8000/", "http://[::1]:65535", "https://my_host.lan"]
+)
+def test_an_issuer_may_be_any_host(issuer: str) -> None:
+    assert is_server_url(issuer)
 
 
 def test_links_name_the_port_that_is_listened_on(apictl: Apictl, environment: dict[str, str]) -> None:

@@ -251,10 +251,13 @@ async def test_a_body_over_the_limit_is_cut_off(admin: httpx2.AsyncClient, path:
 
 async def test_a_long_password_is_refused_unhashed(admin: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     hashed: list[str] = []
-    monkeypatch.setattr(Passwords, "_check_and_hash", lambda self, password, personal: hashed.append(password))
+    monkeypatch.setattr(Passwords, "_check_and_hash", lambda self, password, *_: hashed.append(password))
     for password in ("x" * 257, "\U0001f511" * 257, "\U0001f511" * 250 + "x" * 25, "x" * 60_000):
         answer = await admin.post("/v1/users", json={"email": "ada@example.com", "password": password})
         assert (answer.status_code, answer.json()["code"]) == (422, "weak-password")
+        change = {"current_password": PASSWORD, "new_password": password}
+        refused = (await admin.put("/v1/users/me/password", json=change)).json()
+        assert [error["field"] for error in refused["errors"]] == ["new_password"]
     assert hashed == []
 
 

@@ -206,6 +206,14 @@ async def test_the_scope_is_the_one_that_was_asked_for_first(client: httpx2.Asyn
     assert answer.json()["scope"] == "users:read"
 
 
+async def test_a_scope_that_cannot_be_kept_is_refused(client: httpx2.AsyncClient, phone: Phone) -> None:
+    """Not only when the database refuses it, whose failure no OAuth client understands."""
+    del phone
+    for scope in ("\x00", "users:read\x00", "users:read " * 100):
+        answer = await ask(client, **PASSWORD_GRANT, scope=scope)
+        assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+
+
 async def test_what_was_shown_is_used_up_although_the_scope_is_refused(
     client: httpx2.AsyncClient, phone: Phone
 ) -> None:
@@ -333,6 +341,12 @@ async def test_a_narrowed_token_touches_none(
     ):
         answer = await client.post(f"/v1/users/me/factors{path}", json=body, headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (403, "missing-scope")
+    # Nor does it look, unless that is what it is for.
+    nothing = (await admin.post("/v1/tokens", json={"user": SUPERUSER, "scopes": []})).json()
+    for token, status in ((narrowed, 200), (nothing, 403)):
+        for whose in ("me", SUPERUSER):
+            headers = {"Authorization": f"Bearer {token['access_token']}"}
+            assert (await client.get(f"/v1/users/{whose}/factors", headers=headers)).status_code == status
 
 
 async def test_an_administrator_helps(

@@ -6,13 +6,17 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
 import asyncpg
 from pydantic import SecretStr
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.util import LRUCache
 
+import api.database as database_module
 from api.config import Settings
 from api.core.actor import Actor
 from api.core.runtime import Runtime
@@ -151,6 +155,22 @@ async def drop(url: str, made: str) -> None:
     """Remove a database that `copy` made."""
     async with connected(url) as connection:
         await connection.execute(f'DROP DATABASE "{urlsplit(made).path[1:]}" WITH (FORCE)')
+
+
+def compile_once() -> None:
+    """Have each statement compiled once a process, and not once an engine: every test has one of its own.
+
+    SQLAlchemy shares a cache between engines on request, and keeps entries of different dialects apart; ours are all
+    alike.
+    """
+    compiled: LRUCache[Any, Any] = LRUCache(2000)
+
+    def sharing(*arguments: Any, **options: Any) -> AsyncEngine:
+        return create_async_engine(*arguments, **options).execution_options(compiled_cache=compiled)
+
+    PGDialect_asyncpg.__eq__ = lambda self, other: type(self) is type(other)  # type: ignore[method-assign]
+    PGDialect_asyncpg.__hash__ = lambda self: hash(type(self))  # type: ignore[method-assign]
+    vars(database_module)["create_async_engine"] = sharing
 
 
 async def copy(url: str, template: str | None) -> str:

@@ -22,6 +22,7 @@ from api import main as _application  # noqa: F401
 from api.migrations import service as _migrations  # noqa: F401
 from cli.commands import COMMANDS, load
 from cli.main import main, run
+from tests.support.postgres import compile_once
 from tests.support.processes import own_terminal
 
 
@@ -107,6 +108,7 @@ def warm_up(url: str) -> None:
 if __name__ == "__main__":
     for command in COMMANDS:
         load(command)
+    compile_once()
     warm_up(sys.argv[2])
     # What is here already is nobody's garbage: children need not copy it to look at it.
     gc.freeze()
