@@ -1,6 +1,8 @@
 """Alembic's environment: uses the connection that a service hands over, or opens its own when Alembic runs bare."""
 
 import asyncio
+import getpass
+import socket
 from logging.config import fileConfig
 
 from alembic import context
@@ -8,12 +10,28 @@ from sqlalchemy import Connection
 
 from api.config import Settings
 from api.core.runtime import Runtime
+from api.migrations.script import Recorder
 from api.models import metadata
 
 
 def run(connection: Connection) -> None:
-    """Run the migrations that the command asks for, on this connection and in one transaction."""
-    context.configure(connection=connection, target_metadata=metadata, compare_type=True, compare_server_default=True)
+    """Run the migrations that the command asks for.
+
+    Where a transaction is open already, they all run in that one; otherwise each has its own, and may leave it for what
+    PostgreSQL does outside of a transaction only.
+    """
+    recorder = context.config.attributes.get("recorder")
+    if recorder is None:
+        who = {"actor": f"operator:{getpass.getuser()}", "door": "alembic", "host": socket.gethostname()}
+        recorder = Recorder(who)
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        compare_type=True,
+        compare_server_default=True,
+        transaction_per_migration=True,
+        on_version_apply=recorder,
+    )
     with context.begin_transaction():
         context.run_migrations()
 
@@ -23,14 +41,20 @@ async def run_bare() -> None:
     async with (
         Runtime.open(Settings.load(), pool_size=1) as runtime,
         runtime.patient_engine() as engine,
-        engine.begin() as connection,
+        engine.connect() as connection,
     ):
         await connection.run_sync(run)
 
 
 def run_offline() -> None:
     """Print the SQL instead of running it."""
-    context.configure(dialect_name="postgresql", target_metadata=metadata, literal_binds=True)
+    context.configure(
+        dialect_name="postgresql",
+        target_metadata=metadata,
+        literal_binds=True,
+        transaction_per_migration=True,
+        output_buffer=context.config.output_buffer,
+    )
     with context.begin_transaction():
         context.run_migrations()
 

@@ -11,6 +11,8 @@ revision: str = ${repr(up_revision)}
 down_revision: str | None = ${repr(down_revision)}
 branch_labels: str | Sequence[str] | None = ${repr(branch_labels)}
 depends_on: str | Sequence[str] | None = ${repr(depends_on)}
+# "expand" only adds; "contract" takes away or renames what servers of an older version may use.
+phase: str = "expand"
 
 
 def upgrade() -> None:

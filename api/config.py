@@ -6,6 +6,7 @@ Nothing in this module opens, connects or starts anything.
 import difflib
 import os
 import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -19,7 +20,7 @@ from api.core.errors import BadSettings, FieldError
 PREFIX: Final = "APICTL_"
 # A host by its ASCII name (RFC 1123), or by its address; a port that can be one.
 SERVER_URL: Final = re.compile(
-    r"https?://(\w([\w-]*\w)?(\.\w([\w-]*\w)?)*|\[[a-f\d:.]+\])(:(?P<port>[1-9]\d{0,4}))?/*",
+    r"https?://(?P<host>\w([\w-]*\w)?(\.\w([\w-]*\w)?)*|\[[a-f\d:.]+\])(:(?P<port>[1-9]\d{0,4}))?/*",
     re.ASCII | re.IGNORECASE,
 )
 PORT: Final = re.compile(r":(\d+)(?=,|$)", re.ASCII)
@@ -176,7 +177,17 @@ def is_server_url(text: str) -> bool:
     Every path is ours: one here would be before all of them, in the pages too; in RFC 8414, behind the well-known one.
     """
     found = SERVER_URL.fullmatch(text)
-    return found is not None and int(found["port"] or 443) <= 65535
+    if found is None or int(found["port"] or 443) > 65535:
+        return False
+    host = found["host"]
+    # What looks like an address has to be one (WHATWG URL, "ends in a number").
+    if host.startswith("[") or host.rpartition(".")[2].isdecimal():
+        try:
+            ip_address(host.strip("[]"))
+        except ValueError:
+            return False
+        return host.startswith("[") == (":" in host)
+    return True
 
 
 def variable_name(field: str) -> str:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html, get_swagger_ui_oauth2_redirect_html
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, RedirectResponse
@@ -17,6 +17,7 @@ from api import __version__
 from api.api_keys.router import router as api_keys
 from api.config import Settings
 from api.core import middleware, problems
+from api.core.dependencies import require_read
 from api.core.errors import BadSettings
 from api.core.runtime import Runtime
 from api.devices.router import oauth as device_authorization
@@ -49,6 +50,9 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     migrations,
 )
 
+
+# Balancers add what they like; and OAuth endpoints ignore what they do not know (RFC 6749, section 3.2).
+LENIENT: Final = (health, token_endpoint, oauth, device_authorization)
 
 TAGS: Final = (
     {"name": "users", "description": "People and machines with an account; your own is `/v1/users/me`."},
@@ -96,7 +100,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(middleware.RequestId)
     problems.install(app)
     for router in ROUTERS:
-        app.include_router(router)
+        app.include_router(router, dependencies=[] if router in LENIENT else [Depends(require_read)])
     install_docs(app)
     return app
 

@@ -5,11 +5,23 @@ from api.audit import models as audit
 from api.database import Base
 from api.devices import models as devices
 from api.factors import models as factors
+from api.migrations import models as migrations
 from api.roles import models as roles
 from api.signing_keys import models as signing_keys
 from api.tokens import models as tokens
 from api.users import models as users
 
-__all__ = ["api_keys", "audit", "devices", "factors", "metadata", "roles", "signing_keys", "tokens", "users"]
+__all__ = [
+    "api_keys",
+    "audit",
+    "devices",
+    "factors",
+    "metadata",
+    "migrations",
+    "roles",
+    "signing_keys",
+    "tokens",
+    "users",
+]
 
 metadata = Base.metadata

@@ -66,7 +66,12 @@ COMMANDS: Final[dict[str, Entry]] = {
         "Database",
         "Bring the database to this version's schema; at head already, this changes nothing.",
     ),
-    "migration-status": Entry("cli.migrations", "Database", "Show where the database stands, and what is pending."),
+    "migration-status": Entry(
+        "cli.migrations", "Database", "Show where the database stands, what is pending, and who did what to it."
+    ),
+    "migration-history": Entry(
+        "cli.migrations", "Database", "List every migration, the newest first: what it is, and who applied it when."
+    ),
     "login": Entry(
         "cli.remote",
         "Server",

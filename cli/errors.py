@@ -2,7 +2,7 @@
 
 import json
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from api.core.errors import ApictlError
@@ -22,7 +22,7 @@ def wants_json(arguments: list[str]) -> bool:
 def show(error: "ApictlError", *, as_json: bool) -> None:
     """Print a failure to stderr."""
     if as_json:
-        print(json.dumps(error.problem(), ensure_ascii=False), file=sys.stderr)
+        print(json_text(error.problem()), file=sys.stderr)
         return
     lines = [("error", error.detail), ("cause", error.cause), ("hint", error.hint)]
     if len(error.errors) > 1:
@@ -31,6 +31,12 @@ def show(error: "ApictlError", *, as_json: bool) -> None:
         if text:
             # Further lines are indented: none of them is taken for a line of ours.
             print(f"{label}: " + "\n  ".join(map(printable, text.split("\n"))), file=sys.stderr)
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """Return JSON in which what a terminal would obey is escaped."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return text if text.replace("\n", "").isprintable() else json.dumps(value, indent=indent)
 
 
 def printable(text: str) -> str:

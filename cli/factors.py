@@ -36,6 +36,7 @@ async def reset_factors(call: Call, user: User) -> Item:
 
     Example: apictl reset-factors ada@example.com
     """
-    await call.confirm("removes every second factor of", expected=ref(user))
+    found = await service(call).list_factors(ref(user))
+    await call.confirm("removes every second factor of", expected=found.user)
     left, changed = await service(call).reset_factors(ref(user))
     return Item(left.model_dump(mode="json"), call.changed(changed=changed))

@@ -2,13 +2,17 @@
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
+from api.config import is_server_url
 from api.core.errors import BadRequest
 
 TOKENS = ("access_token", "refresh_token")
+# RFC 6750, section 2.1. What else is in a header makes errors, which would show it.
+TOKEN = re.compile(r"[\w.~+/-]+=*", re.ASCII)
 
 
 def place() -> Path:
@@ -34,10 +38,9 @@ def read() -> dict[str, str] | None:
         return None
     except OSError as error:
         raise BadRequest(f"{path} cannot be read", cause=error.strerror) from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise BadRequest(f"{path} is damaged", hint=f"log in again, after rm '{path}'") from None
-    # They travel in headers, whose errors would show them.
-    if not all(text.isascii() and text.isprintable() for text in kept.values()):
+    if not is_server_url(kept["server"]) or not all(TOKEN.fullmatch(kept[name]) for name in TOKENS):
         raise BadRequest(f"{path} is damaged", hint=f"log in again, after rm '{path}'")
     return kept
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from cli.errors import printable
+from cli.errors import json_text, printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -71,7 +71,7 @@ def show(result: Item | Listing, style: Style) -> None:
         return
     elif style.form is Format.JSON and isinstance(result, Listing):
         listing = {"items": [picked(row, style.fields) for row in rows], "next_cursor": result.next_cursor}
-        text = json.dumps(listing, indent=2, ensure_ascii=False) + "\n"
+        text = json_text(listing, indent=2) + "\n"
     else:
         text = FORMATS[style.form or Format.TABLE](rows, style.fields, single=isinstance(result, Item))
     sys.stdout.write(text)
@@ -127,13 +127,13 @@ def tab_separated(rows: list[dict[str, Any]], fields: Sequence[str]) -> str:
 def as_json(rows: list[dict[str, Any]], fields: Sequence[str], *, single: bool) -> str:
     """Return one object, as its HTTP body has it."""
     assert single  # noqa: S101 - lists have their envelope, above
-    return json.dumps(picked(rows[0], fields), indent=2, ensure_ascii=False) + "\n"
+    return json_text(picked(rows[0], fields), indent=2) + "\n"
 
 
 def as_jsonl(rows: list[dict[str, Any]], fields: Sequence[str], *, single: bool) -> str:
     """Return one object a line."""
     del single
-    return "".join(json.dumps(picked(row, fields), ensure_ascii=False) + "\n" for row in rows)
+    return "".join(json_text(picked(row, fields)) + "\n" for row in rows)
 
 
 def as_yaml(rows: list[dict[str, Any]], fields: Sequence[str], *, single: bool) -> str:
@@ -241,7 +241,7 @@ def readable(value: Any) -> str:
     """Return a value as a person reads it: yes and no, times to the second, no JSON."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if value is None or value == "":
+    if value is None or value in ("", []):
         return "-"
     if isinstance(value, dict):
         return " ".join(f"{name}={plain(inner)}" for name, inner in value.items())

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -30,12 +31,12 @@ LARGEST = 1 << 20
 # What an answer of ours has, and of which type.
 BEGUN = {
     "device_code": str,
-    "user_code": str,
-    "verification_uri_complete": str,
+    "user_code": re.compile(r"[\w-]{1,40}"),
+    "verification_uri_complete": re.compile(r"https?://[!-~]{1,300}"),
     "interval": int,
     "expires_in": int,
 }
-TOKENS = dict.fromkeys(login_file.TOKENS, str)
+TOKENS = dict.fromkeys(login_file.TOKENS, login_file.TOKEN)
 ME = {"id": str, "email": str | None, "name": str | None}
 # A server that is busy, or that starts again, may know in a moment what has become of the device.
 PASSING = {Kind.UNAVAILABLE, Kind.RATE_LIMITED, Kind.TIMEOUT}
@@ -221,10 +222,10 @@ async def ask(
     try:
         said = json.loads(content) if content else {}
     except (ValueError, RecursionError):
-        kind = answer.headers.get("content-type", "no content type")
+        kind = tame(answer.headers.get("content-type", "no content type"))
         raise none_of_ours(answer, f"it answered {answer.status_code} with {kind}") from None
     said = {name: tame(value) for name, value in said.items()} if isinstance(said, dict) else {}
-    if answer.is_success and all(isinstance(said.get(name), kind) for name, kind in wanted.items()):
+    if answer.is_success and all(name in said and fits(said[name], kind) for name, kind in wanted.items()):
         return said
     # It knows every failure that a server can answer with; a process that only asks has not imported them.
     from api import main as _failures  # noqa: F401
@@ -253,6 +254,13 @@ def meant(server: str) -> str:
     if is_server_url(host):
         return f"without what comes after the host: {host}"
     return "as https://accounts.example.com"
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Tell whether a value is of the type that is wanted, or a text of that pattern."""
+    if isinstance(kind, re.Pattern):
+        return isinstance(value, str) and kind.fullmatch(value) is not None
+    return isinstance(value, kind)
 
 
 def tame(value: Any) -> Any:

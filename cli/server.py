@@ -116,7 +116,7 @@ def quickstart(
 async def check_database(call: Call) -> None:
     """Go on only if the database is at this version's schema, and its signing key can be opened."""
     from api.core.runtime import Runtime
-    from api.migrations.service import require_head
+    from api.migrations.state import require_head
     from api.signing_keys.ring import fresh
     from api.tokens.keys import Keys
 
@@ -130,6 +130,7 @@ async def prepare(call: Call, *, email: str | None, password: str) -> bool:
     """Migrate the database, and create a superuser with this address if there is none; tell whether it did."""
     from api.core.actor import Actor
     from api.core.runtime import Runtime
+    from api.migrations.schemas import MigrationUpgrade
     from api.migrations.service import MigrationService
     from api.signing_keys.ring import fresh
     from api.tokens.keys import Keys
@@ -138,7 +139,7 @@ async def prepare(call: Call, *, email: str | None, password: str) -> bool:
 
     operator = Actor.operator(operator_name())
     async with Runtime.open(call.settings, pool_size=1) as runtime:
-        await MigrationService(runtime.transaction, runtime.patient_engine, operator).upgrade()
+        await MigrationService(runtime.transaction, runtime.patient_engine, operator).upgrade(MigrationUpgrade())
         (await fresh(Keys.load(call.settings), runtime, door="cli")).require_signing()
         if email is None:
             return False

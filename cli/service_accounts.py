@@ -66,7 +66,7 @@ async def create_service_account(
 @command("read")
 async def list_service_accounts(
     call: Call,
-    q: Annotated[str | None, typer.Option("--search", help="Words that begin a word of the names.")] = None,
+    search: Annotated[str | None, typer.Option("--search", help="Words that begin a word of the names.")] = None,
     *,
     active: Annotated[bool | None, typer.Option("--active/--inactive", help="Only these.")] = None,
     role: Annotated[str | None, typer.Option("--role", help="Only those that have this role.")] = None,
@@ -82,7 +82,7 @@ async def list_service_accounts(
     from api.service_accounts.schemas import ServiceAccountQuery
 
     query = ServiceAccountQuery(
-        q=q, is_active=active, role=role, sort=sort.value, limit=200 if every else limit, cursor=cursor
+        search=search, is_active=active, role=role, sort=sort.value, limit=200 if every else limit, cursor=cursor
     )
     accounts, following = await call.pages(service(call).list_service_accounts, query, every=every)
     return Listing([body(account) for account in accounts], following, COLUMNS, TABLE)

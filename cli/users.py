@@ -119,7 +119,7 @@ async def show_user(call: Call, user: User) -> Item:
 @command("read")
 async def list_users(
     call: Call,
-    q: Annotated[
+    search: Annotated[
         str | None, typer.Option("--search", help="Words that begin a word of the e-mail address or the name.")
     ] = None,
     *,
@@ -138,7 +138,7 @@ async def list_users(
     from api.users.schemas import UserQuery
 
     query = UserQuery(
-        q=q,
+        search=search,
         is_active=active,
         is_superuser=superusers,
         role=role,

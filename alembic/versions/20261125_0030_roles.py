@@ -9,6 +9,7 @@ revision: str = "5fdf5e2dd047"
 down_revision: str | None = "da6e59164b71"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
+phase: str = "expand"
 
 
 def upgrade() -> None:

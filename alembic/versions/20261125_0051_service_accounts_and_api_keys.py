@@ -23,6 +23,7 @@ revision: str = "4fc082e43f86"
 down_revision: str | None = "5fdf5e2dd047"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
+phase: str = "expand"
 
 
 def upgrade() -> None:

@@ -10,6 +10,7 @@ revision: str = "65da07aa5013"
 down_revision: str | None = "4fc082e43f86"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
+phase: str = "expand"
 
 
 def upgrade() -> None:

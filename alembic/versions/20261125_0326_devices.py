@@ -9,6 +9,7 @@ revision: str = "7569f7124802"
 down_revision: str | None = "65da07aa5013"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
+phase: str = "expand"
 
 
 def upgrade() -> None:

@@ -9,6 +9,7 @@ revision: str = "30f3ef691ef9"
 down_revision: str | None = "7569f7124802"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
+phase: str = "expand"
 
 
 def upgrade() -> None:

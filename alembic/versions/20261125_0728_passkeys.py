@@ -10,6 +10,7 @@ revision: str = "fdba7d520767"
 down_revision: str | None = "30f3ef691ef9"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
+phase: str = "expand"
 
 KINDS = (
     "CASE kind WHEN 'totp' THEN sealed IS NOT NULL WHEN 'passkey' THEN confirmed_at IS NULL "

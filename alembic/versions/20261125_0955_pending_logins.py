@@ -8,6 +8,7 @@ revision: str = "5d0c3a9be147"
 down_revision: str | None = "fdba7d520767"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
+phase: str = "contract"
 
 INDEXES = ("ix_{}_expires_at", "ix_{}_user_id")
 

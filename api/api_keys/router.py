@@ -3,12 +3,13 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Body, Path, Query, Response
 
 from api.api_keys.dependencies import CurrentApiKeys
 from api.api_keys.schemas import ApiKeyCreate, ApiKeyIssued, ApiKeyPage, ApiKeyQuery, ApiKeyRead, ApiKeyRotate
 from api.core.problems import responses
 
+AS_USUAL = ApiKeyRotate()
 router = APIRouter(prefix="/v1/api-keys", tags=["api keys"])
 
 KeyId = Annotated[UUID, Path(description="The API key's id.")]
@@ -28,9 +29,9 @@ async def list_api_keys(query: Annotated[ApiKeyQuery, Query()], api_keys: Curren
     return ApiKeyPage(items=items, next_cursor=next_cursor)
 
 
-@router.post("/{api_key_id}/rotate", status_code=201, responses=responses(401, 403, 404, 409, 422, 503))
+@router.post("/{api_key_id}/rotate", status_code=201, responses=responses(400, 401, 403, 404, 409, 413, 422, 503))
 async def rotate_api_key(
-    api_key_id: KeyId, api_keys: CurrentApiKeys, response: Response, how: Annotated[ApiKeyRotate, Query()]
+    api_key_id: KeyId, api_keys: CurrentApiKeys, response: Response, how: Annotated[ApiKeyRotate, Body()] = AS_USUAL
 ) -> ApiKeyIssued:
     """Replace an API key by one that may do the same; for the overlap both are good."""
     response.headers["Cache-Control"] = "no-store"

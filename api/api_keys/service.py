@@ -27,6 +27,7 @@ class ApiKeyNotFound(ApictlError):
     kind = Kind.NOT_FOUND
     code = "api-key-not-found"
     title = "There is no such API key"
+    default_hint = "apictl list-api-keys shows them"
 
 
 class ApiKeyEnded(ApictlError):

@@ -5,9 +5,11 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Final
 
 from fastapi import Depends, Header, Request
+from fastapi.dependencies.models import Dependant
+from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.core.errors import BadRequest
+from api.core.errors import MAX_ERRORS, BadRequest, FieldError, InvalidInput, field_name
 from api.core.runtime import Runtime
 
 ENTITY_TAG: Final = re.compile(r'(W/)?"([\x21\x23-\x7e]*)"', re.ASCII)
@@ -51,6 +53,47 @@ async def get_if_match(
     weak, version = tag.groups()
     # Compared strongly (RFC 9110, section 13.1.1): a weak tag, or one that we never gave, matches no version.
     return 0 if weak or not version.isdecimal() or len(version) > 9 else int(version)
+
+
+async def require_read(request: Request) -> None:
+    """Go on only if everything that was sent is read: whoever sends `{"overlap": 0}` to where it means nothing hopes.
+
+    What has a schema refuses by itself what is not in it.
+
+    Raises:
+        InvalidInput: There is a body where none is read, or a parameter.
+    """
+    route = request.scope["route"]
+    if not route.path.startswith("/v1/"):
+        # A page's own script reads what is in its address.
+        return
+    refused = []
+    if request.query_params and (known := query_names(route.dependant)) is not None:
+        refused = [field_name((name,)) for name in request.query_params if name not in known]
+    if route.body_field is None and await request.body():
+        refused.append("body")
+    if refused:
+        errors = [FieldError(name, "it is not read here", "extra_forbidden") for name in refused[:MAX_ERRORS]]
+        raise InvalidInput(
+            f"Something was sent that is not read here: {', '.join(refused[:3])}",
+            errors=errors,
+            hint="/docs shows what each route reads",
+        )
+
+
+def query_names(dependant: Dependant) -> set[str] | None:
+    """Return the parameters that a route reads; None if a schema decides about them."""
+    names = set()
+    for field in dependant.query_params:
+        if isinstance(field.field_info.annotation, type) and issubclass(field.field_info.annotation, BaseModel):
+            return None
+        names.add(field.alias)
+    for inner in dependant.dependencies:
+        more = query_names(inner)
+        if more is None:
+            return None
+        names |= more
+    return names
 
 
 CurrentRuntime = Annotated[Runtime, Depends(get_runtime)]

@@ -124,6 +124,7 @@ BY_SQLSTATE: Final[tuple[tuple[str, Callable[[str], ApictlError]], ...]] = (
     ("25006", lambda words: DatabaseUnreachable("The database is read-only", cause=words, hint=TO_PRIMARY)),
     ("42501", lambda words: BadSettings("The database's role lacks a permission", cause=words, hint=GRANT)),
     ("08", lambda words: DatabaseUnreachable(cause=words)),
+    ("53100", lambda words: DatabaseUnreachable("The database's disk is full", cause=words, hint="make room there")),
     ("53", lambda words: DatabaseUnreachable(cause=words)),
     ("57P", lambda words: DatabaseUnreachable(cause=words)),
     ("58", lambda words: DatabaseUnreachable(cause=words)),

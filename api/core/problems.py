@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from api.core.errors import (
     ApictlError,
@@ -147,11 +148,18 @@ async def on_bug(request: Request, error: Exception) -> JSONResponse:
     return response(bug, request.scope)
 
 
+async def on_hang_up(request: Request, error: Exception) -> JSONResponse:
+    """Answer whoever is no longer there: no bug of ours."""
+    del error
+    return response(BadRequest("The body did not come to its end"), request.scope)
+
+
 def install(app: FastAPI) -> None:
     """Give the application these renderers."""
     app.add_exception_handler(ApictlError, on_failure)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http_exception)
+    app.add_exception_handler(ClientDisconnect, on_hang_up)
     app.add_exception_handler(Exception, on_bug)
 
 

@@ -90,8 +90,8 @@ class Runtime:
 
     @asynccontextmanager
     async def patient_engine(self) -> AsyncIterator[AsyncEngine]:
-        """Hold an engine of one connection whose statements may take as long as they take."""
-        engine = make_engine(self.database_url, self.settings, pool_size=1, patient=True)
+        """Hold an engine of two connections whose statements may take as long as they take."""
+        engine = make_engine(self.database_url, self.settings, pool_size=2, patient=True)
         try:
             yield engine
         finally:

@@ -27,6 +27,7 @@ class DeviceDecided(ApictlError):
     kind = Kind.CONFLICT
     code = "device-decided"
     title = "Somebody has decided about this device"
+    default_hint = "if that was a mistake: begin again on the device, or end its session, see apictl list-tokens"
 
 
 class DeviceService:

@@ -6,7 +6,7 @@ from api.core.dependencies import CurrentSession
 from api.core.errors import DatabaseTimeout, DatabaseUnreachable
 from api.core.problems import responses
 from api.health.schemas import Health
-from api.migrations.service import require_head
+from api.migrations.state import require_head
 
 router = APIRouter(prefix="/health", tags=["health"])
 

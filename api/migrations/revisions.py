@@ -4,7 +4,7 @@ import ast
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, cast
 
 import api
 from api.core.errors import ApictlError, Kind
@@ -13,6 +13,7 @@ PACKAGE: Final = Path(api.__file__).parent
 # In the wheel the folder travels inside the package; in a clone it stands at the top.
 PACKAGED: Final = PACKAGE / "_alembic"
 NAMES: Final = {"revision", "down_revision"}
+Phase = Literal["expand", "contract"]
 
 
 class BrokenMigrations(ApictlError):
@@ -25,11 +26,24 @@ class BrokenMigrations(ApictlError):
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """One migration."""
+    """One migration.
+
+    Attributes:
+        id: Its revision.
+        text: What it does, in a line.
+        parent: The one that it comes after.
+        phase: Whether it only adds, or takes something away that servers of an older version may use. Which of the two
+            is written in its file; one that does not say so is taken to take something away.
+        unused_since: Of one that takes away: the revision from which on no version uses it any more.
+        commits: Whether a part of it runs outside of a transaction, as `CREATE INDEX CONCURRENTLY` has to.
+    """
 
     id: str
     text: str
     parent: str | None
+    phase: Phase = "contract"
+    unused_since: str | None = None
+    commits: bool = False
 
 
 def folder() -> Path:
@@ -68,7 +82,8 @@ def read(path: Path) -> Revision:
     Raises:
         BrokenMigrations: It does not say which revision it is, or after which.
     """
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    source = path.read_text(encoding="utf-8")
+    tree = ast.parse(source)
     values: dict[str, str | None] = {}
     for node in tree.body:
         targets = (
@@ -76,9 +91,18 @@ def read(path: Path) -> Revision:
         )
         for target in targets:
             value = getattr(node, "value", None)
-            if isinstance(target, ast.Name) and target.id in NAMES and isinstance(value, ast.Constant):
+            if isinstance(target, ast.Name) and isinstance(value, ast.Constant):
                 values[target.id] = None if value.value is None else str(value.value)
-    if values.keys() != NAMES:
+    if not values.keys() >= NAMES:
         raise BrokenMigrations(cause=f"{path.name} does not say its revision and down_revision")
-    text = (ast.get_docstring(tree) or "").partition("\n")[0].rstrip(".")
-    return Revision(str(values["revision"]), text, values["down_revision"])
+    phase = values.get("phase", "contract")
+    if phase not in {"expand", "contract"}:
+        raise BrokenMigrations(cause=f"{path.name}: phase is {phase}", hint='it is "expand" or "contract"')
+    return Revision(
+        id=str(values["revision"]),
+        text=(ast.get_docstring(tree) or "").partition("\n")[0].rstrip("."),
+        parent=values["down_revision"],
+        phase=cast("Phase", phase),
+        unused_since=values.get("unused_since"),
+        commits="autocommit_block" in source,
+    )

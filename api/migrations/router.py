@@ -1,21 +1,30 @@
 """The HTTP door to migrations."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Body
 
 from api.core.problems import responses
 from api.migrations.dependencies import CurrentMigrations
-from api.migrations.schemas import MigrationRun, MigrationStatus
+from api.migrations.schemas import MigrationHistory, MigrationRun, MigrationStatus, MigrationUpgrade
 
+AS_USUAL = MigrationUpgrade()
 router = APIRouter(prefix="/v1/migrations", tags=["migrations"], responses=responses(401, 403, 503))
 
 
 @router.get("")
 async def migration_status(migrations: CurrentMigrations) -> MigrationStatus:
-    """Show where the database stands, and what is pending."""
+    """Show where the database stands, what is pending, and who did what to it."""
     return await migrations.migration_status()
 
 
-@router.post("/upgrade")
-async def migrate(migrations: CurrentMigrations) -> MigrationRun:
-    """Bring the database to head; at head already, this changes nothing."""
-    return await migrations.upgrade()
+@router.get("/history")
+async def migration_history(migrations: CurrentMigrations) -> MigrationHistory:
+    """List every migration, the newest first: what it is, and who applied it when."""
+    return MigrationHistory(items=await migrations.migration_history(), next_cursor=None)
+
+
+@router.post("/upgrade", responses=responses(400, 404, 409, 413, 422))
+async def migrate(migrations: CurrentMigrations, how: Annotated[MigrationUpgrade, Body()] = AS_USUAL) -> MigrationRun:
+    """Bring the database to this version's schema; at head already, this changes nothing. It never goes back."""
+    return await migrations.upgrade(how)

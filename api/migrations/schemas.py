@@ -1,6 +1,16 @@
-"""What both doors show of migrations."""
+"""What goes in and out about migrations."""
 
-from pydantic import BaseModel, ConfigDict
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.core.pagination import Page
+from api.core.text import Line
+from api.migrations.revisions import Phase
+
+Revision = Annotated[Line, Field(min_length=1, max_length=64, examples=["5d0c3a9be147"])]
+Wait = Annotated[float, Field(ge=0.01, le=60, description="Seconds that a statement waits for others' locks, at most.")]
 
 
 class MigrationRead(BaseModel):
@@ -10,9 +20,10 @@ class MigrationRead(BaseModel):
 
     id: str
     text: str
+    phase: Annotated[Phase, Field(description="Whether it only adds, or takes away what an older version may use.")]
 
 
-class MigrationStatus(BaseModel):
+class MigrationState(BaseModel):
     """Where the database stands, and what the code has beyond that; `current` is null for an empty database."""
 
     model_config = ConfigDict(extra="forbid")
@@ -22,7 +33,79 @@ class MigrationStatus(BaseModel):
     pending: list[MigrationRead]
 
 
-class MigrationRun(MigrationStatus):
-    """The outcome of a run: what it applied, which is nothing when the database was at head."""
+class RunRead(BaseModel):
+    """One run that changed the schema, or tried to."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    at: datetime
+    action: Annotated[str, Field(description="`upgrade`, `rollback` or `stamp`.")]
+    revision_from: str | None
+    revision_to: str | None
+    outcome: Annotated[str, Field(description="`succeeded` or `failed`; in the latter case nothing of it was kept.")]
+    error: Annotated[str | None, Field(description="What failed.")]
+    seconds: float | None
+    actor: str
+    door: str
+    host: str | None
+
+
+class MigrationStatus(MigrationState):
+    """Where the database stands, whether it is being migrated now, and who did what the last ten times."""
+
+    is_running: bool
+    runs: list[RunRead]
+
+
+class MigrationRun(MigrationState):
+    """The outcome of a run: what it applied, which is nothing when the database was there already."""
 
     applied: list[MigrationRead]
+
+
+class MigrationUpgrade(BaseModel):
+    """How to bring the database forward."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    to: Annotated[Revision | None, Field(description="The revision to stop at; null: the newest.")] = None
+    lock_timeout: Wait = 0.5
+    statement_timeout: Annotated[
+        float | None, Field(ge=0.01, le=86400, description="Seconds that a statement may take; null: any number.")
+    ] = None
+    force: Annotated[
+        bool, Field(description="Take away what servers of an older version, which still run, may use.")
+    ] = False
+
+
+class MigrationApplied(MigrationRead):
+    """A migration, and who applied it when; null where that was not noted."""
+
+    is_applied: bool
+    applied_at: datetime | None
+    actor: str | None
+    door: str | None
+    host: str | None
+
+
+class MigrationHistory(Page):
+    """Every migration, the newest first: on one page."""
+
+    items: list[MigrationApplied]
+
+
+def run_read(entry: Any) -> RunRead:
+    """Return a run as the audit log has it."""
+    detail = entry.detail
+    return RunRead(
+        at=entry.at,
+        action=entry.action.removeprefix("migration."),
+        revision_from=detail.get("from"),
+        revision_to=detail.get("to"),
+        outcome=detail.get("outcome", "succeeded"),
+        error=detail.get("error"),
+        seconds=detail.get("seconds"),
+        actor=entry.actor,
+        door=entry.door,
+        host=detail.get("host"),
+    )

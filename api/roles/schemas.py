@@ -33,7 +33,11 @@ def known_scopes(names: list[str]) -> list[str]:
     """
     unknown = sorted(set(names) - ALL_SCOPES)
     if unknown:
-        joined = "one by one, please: " if any(ALL_SCOPES.issuperset(name.split(",")) for name in unknown) else ""
+        joined = (
+            "--scope takes one, and is repeated for more: "
+            if any(ALL_SCOPES.issuperset(name.split(",")) for name in unknown)
+            else ""
+        )
         raise ValueError(f"{joined}there is no scope {', '.join(unknown)}; there are {', '.join(sorted(ALL_SCOPES))}")
     return sorted(set(names))
 

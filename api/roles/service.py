@@ -126,7 +126,8 @@ class RoleService:
         if holders:
             raise RoleInUse(
                 f"{holders} user{'s have' if holders > 1 else ' has'} the role {name}",
-                hint=f"apictl list-users --role {name}, and take it from them: apictl revoke-role USER {name}",
+                hint=f"see apictl list-users --role {name} and list-service-accounts --role {name}, and take it from "
+                f"them: apictl revoke-role USER {name}",
             )
         await crud.remove(self._session, name)
         await self._audit("role.delete", name, scopes=role.scopes)
@@ -168,8 +169,11 @@ class RoleService:
 
         Raises:
             UserNotFound: There is no such user, or none that the actor may see.
+            MissingScope: The actor came with a narrowed token, which tells who it is and no more.
         """
         user = await self._users.get(question.user)
+        if self._actor.narrowed:
+            self._actor.require(Scope.USERS_READ)
         decision = (await powers_of(self._session, user)).decide(question.can)
         return Explanation(
             user_id=user.id, user=user.handle, can=question.can, allowed=decision.allowed, rule=decision.rule

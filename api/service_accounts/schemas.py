@@ -3,9 +3,9 @@
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from api.users.schemas import AccountQuery, Body, FullName, RoleName
+from api.users.schemas import SLUG, AccountQuery, Body, FullName, RoleName, slug
 
 
 def no_id(name: str) -> str:
@@ -23,9 +23,13 @@ def no_id(name: str) -> str:
 
 ServiceAccountName = Annotated[
     str,
-    StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$"),
+    AfterValidator(slug),
     AfterValidator(no_id),
-    Field(description="Lower-case letters, digits and hyphens; for good.", examples=["deploy"]),
+    Field(
+        description="Lower-case letters, digits and hyphens; for good.",
+        examples=["deploy"],
+        json_schema_extra={"pattern": SLUG},
+    ),
 ]
 Sort = Literal["created_at", "-created_at", "name", "-name"]
 

@@ -31,6 +31,7 @@ class SigningKeyNotFound(ApictlError):
     kind = Kind.NOT_FOUND
     code = "signing-key-not-found"
     title = "There is no such signing key"
+    default_hint = "apictl list-keys shows them"
 
 
 class SigningKeyInUse(ApictlError):

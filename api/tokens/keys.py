@@ -45,7 +45,7 @@ class InvalidToken(ApictlError):
     code = "invalid-token"
     # One sentence for every reason: which of them it was would help an attacker only.
     title = "The access token is not valid"
-    default_hint = "use the refresh token, or log in again; an API key that ended has to be replaced"
+    default_hint = "use the refresh token, or log in again; an API key may have ended, or not be good from here"
     authenticate = 'Bearer realm="apictl", error="invalid_token"'
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -11,6 +11,8 @@ from starlette.exceptions import HTTPException
 
 from api.core.errors import InvalidInput
 from api.tokens.refusals import OAuthError
+
+FORMS: Final = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 class OAuthRoute(APIRoute):
@@ -21,6 +23,9 @@ class OAuthRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def read(request: Request) -> Response:
+            kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if kind not in FORMS and await request.body():
+                raise OAuthError("The body is no form", hint=f"send it as {FORMS[0]}")
             try:
                 # Kept by the request: FastAPI does not read it again.
                 form = await request.form()

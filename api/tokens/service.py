@@ -27,6 +27,7 @@ class SessionNotFound(ApictlError):
     kind = Kind.NOT_FOUND
     code = "session-not-found"
     title = "There is no such session"
+    default_hint = "apictl list-tokens shows them"
 
 
 class TokenService:
@@ -67,7 +68,7 @@ class TokenService:
             self._session,
             user_id=user.id,
             ttl=new.expires_in or self._settings.session_ttl,
-            no_later=await self._key_ends(),
+            no_later=await self._ends(),
             label=new.label,
             scopes=scopes,
         )
@@ -141,8 +142,11 @@ class TokenService:
             )  # fmt: skip
         return TokensRevoked(user_id=user.id, user=user.handle, kept=which.keep, revoked=count)
 
-    async def _key_ends(self) -> datetime | None:
-        """Return when the actor's API key ends, if they came with one that does: what it makes does not outlive it."""
+    async def _ends(self) -> datetime | None:
+        """Return when the actor's API key ends, or narrowed session: the session that it makes does not outlive it."""
+        if self._actor.narrowed and self._actor.session_id is not None:
+            own = await crud.owned(self._session, self._actor.session_id)
+            return None if own is None else own.session.expires_at
         if self._actor.api_key_id is None:
             return None
         key = await api_keys.identity(self._session, self._actor.api_key_id)

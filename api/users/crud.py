@@ -44,8 +44,8 @@ async def page(session: AsyncSession, query: AccountQuery, after: Cursor | None,
         statement = statement.where(User.is_superuser.is_(query.is_superuser))
     if query.role is not None:
         statement = statement.where(User.roles.contains([query.role]))
-    if query.q:
-        statement = statement.where(SEARCH_WORDS.op("@@")(func.to_tsquery("simple", prefix_query(query.q))))
+    if query.search:
+        statement = statement.where(SEARCH_WORDS.op("@@")(func.to_tsquery("simple", prefix_query(query.search))))
     column = getattr(User, query.sort.lstrip("-"))
     key = tuple_(column, User.id)
     order: tuple[UnaryExpression[Any], ...] = (column.asc(), User.id.asc())

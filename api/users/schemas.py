@@ -1,5 +1,6 @@
 """What goes in and out about users. One schema for each purpose: no body can set more than its purpose allows."""
 
+import re
 from datetime import datetime
 from typing import Annotated, Final, Literal
 from uuid import UUID
@@ -11,6 +12,7 @@ from api.core.pagination import Limit, Page
 from api.core.text import Line, Name, Text, one_line, storable
 
 MAX_EMAIL: Final = 254
+SLUG: Final = r"^[a-z][a-z0-9-]{0,62}$"
 
 
 def canonical_email(value: str) -> str:
@@ -54,7 +56,20 @@ UserRef = Annotated[
     AfterValidator(one_line),
     Field(description="A user's id or e-mail address, or a service account's name.", examples=["ada@example.com"]),
 ]
-RoleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+
+
+def slug(name: str) -> str:
+    """Return the name, if it is one of those that need no quotes anywhere.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if re.fullmatch(SLUG, name) is None:
+        raise ValueError("it must be lower-case letters, digits and hyphens, as web-team, at most 63")
+    return name
+
+
+RoleName = Annotated[str, AfterValidator(slug), Field(json_schema_extra={"pattern": SLUG})]
 IfExists = Literal["fail", "skip", "update"]
 Sort = Literal["created_at", "-created_at", "updated_at", "-updated_at", "email", "-email"]
 
@@ -145,7 +160,7 @@ class AccountQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    q: Annotated[
+    search: Annotated[
         Line | None, Field(max_length=200, description="Words; each must begin a word of the address or of the name.")
     ] = None
     is_active: Annotated[bool | None, Field(description="Only active, or only inactive, ones.")] = None

@@ -1,10 +1,13 @@
 """The OpenAPI document as its readers need it: complete, closed, and in the words of the code."""
 
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
+import httpx2
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
@@ -139,3 +142,26 @@ def test_what_is_sent_is_described(document: dict[str, Any]) -> None:
     }
     assert sent
     assert [name for name, description in sent.items() if not description] == []
+
+
+async def test_what_is_not_read_is_refused(admin: httpx2.AsyncClient, application: FastAPI) -> None:
+    """Whoever sends `{"overlap": 0}`, or `?wait=0`, to where nothing reads it believes that it was done."""
+    asked = 0
+    for path, methods in application.openapi()["paths"].items():
+        if not path.startswith("/v1/"):
+            continue
+        there = re.sub(r"\{.*?\}", str(uuid4()), path)
+        for method, operation in methods.items():
+            kinds = operation.get("requestBody", {}).get("content", {})
+            if operation["operationId"] in OAUTH:
+                body = await admin.request(method, there, json={"nobody_asked": 1})
+                assert (body.status_code, body.json()["error"]) == (400, "invalid_request"), (path, body.text)
+                continue
+            query = await admin.request(method, there, params={"nobody_asked": "1"})
+            said = query.json()
+            assert (query.status_code, said["code"]) == (422, "invalid-input"), (method, path, said)
+            if not kinds:
+                body = await admin.request(method, there, json={"nobody_asked": 1})
+                assert (body.status_code, body.json()["code"]) == (422, "invalid-input"), (method, path, body.text)
+            asked += 1
+    assert asked > 40

@@ -184,14 +184,14 @@ async def test_two_keys_overlap_and_then_one_is_left(
     admin: httpx2.AsyncClient, client: httpx2.AsyncClient, deploy: str, database: asyncpg.Connection
 ) -> None:
     old = await create(admin, deploy, "users:read")
-    new = (await admin.post(f"/v1/api-keys/{old['id']}/rotate", params={"overlap": 3600})).json()
+    new = (await admin.post(f"/v1/api-keys/{old['id']}/rotate", json={"overlap": 3600})).json()
     for key in (old, new):
         assert (await client.get("/v1/users", headers=bearing(key))).status_code == 200
     left = await database.fetchval("SELECT expires_at - now() FROM api_keys WHERE id = $1", old["id"])
     assert 3590 < left.total_seconds() <= 3600
     lives = await database.fetch("SELECT expires_at - created_at AS life FROM api_keys WHERE successor_id IS NULL")
     assert [row["life"].days for row in lives] == [90]
-    at_once = (await admin.post(f"/v1/api-keys/{new['id']}/rotate", params={"overlap": 0})).json()
+    at_once = (await admin.post(f"/v1/api-keys/{new['id']}/rotate", json={"overlap": 0})).json()
     assert (await client.get("/v1/users", headers=bearing(new))).status_code == 401
     assert (await client.get("/v1/users", headers=bearing(at_once))).status_code == 200
 

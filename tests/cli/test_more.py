@@ -72,6 +72,7 @@ AS_ADA: Final = {
     "rotate-keys": [],
     "retire-key": ["{signing-key}", "--yes"],
     "migration-status": [],
+    "migration-history": [],
 }
 
 

@@ -231,6 +231,9 @@ async def test_an_unusable_setting_is_named(apictl: Apictl, environment: dict[st
         "https://example.com%2fapi",
         "https://[fe80::1%25eth0]",
         "https://bücher.example",
+        "https://[:::::]",
+        "https://[1.2.3.4]",
+        "https://1.2.3.999",
         "https://user@example.com",
         "https://[x",
         "https://example.com:99999",
@@ -247,7 +250,14 @@ async def test_an_issuer_that_is_no_url_is_named(apictl: Apictl, environment: di
 
 
 @pytest.mark.parametrize(
-    "issuer", ["https://accounts.example.com", "http://localhost:8000/", "http://[::1]:65535", "https://my_host.lan"]
+    "issuer",
+    [
+        "https://accounts.example.com",
+        "http://localhost:8000/",
+        "http://[::1]:65535",
+        "https://my_host.lan",
+        "http://127.0.0.1",
+    ],
 )
 def test_an_issuer_may_be_any_host(issuer: str) -> None:
     assert is_server_url(issuer)

@@ -129,7 +129,7 @@ async def test_hostile_values_in_queries_and_paths(admin: httpx2.AsyncClient) ->
         "\u0661",
         *invented(cases(40), seed=2),
     ]:
-        for field in ("q", "is_active", "sort", "limit", "cursor"):
+        for field in ("search", "is_active", "sort", "limit", "cursor"):
             sent = value.encode("utf-8", "surrogatepass")
             answer = await admin.get("/v1/users", params=httpx2.QueryParams({field: sent.decode("latin-1")}))
             if answer.status_code != 200:
@@ -303,7 +303,7 @@ async def test_what_the_database_does_has_its_status(
     # Prepares the identity statement; what is prepared afterwards is the list's.
     assert (await admin.get("/v1/users/me")).status_code == 200
     monkeypatch.setattr(asyncpg.Connection, "prepare", fail)
-    answer = await admin.get("/v1/users", params={"q": "never asked before", "sort": "-email"})
+    answer = await admin.get("/v1/users", params={"search": "never asked before", "sort": "-email"})
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert ("Retry-After" in answer.headers) == (status in {503, 504})
     assert "Traceback" not in answer.text

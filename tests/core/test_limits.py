@@ -15,9 +15,10 @@ from api.core.errors import Busy, DatabaseUnreachable
 from api.core.passwords import Passwords, WeakPassword
 from api.core.runtime import Runtime
 from api.main import create_app
-from api.migrations import revisions
-from api.migrations import service as migrations
-from api.migrations.service import MigrationRunning, MigrationService
+from api.migrations import revisions, runner
+from api.migrations.runner import MigrationRunning
+from api.migrations.schemas import MigrationUpgrade
+from api.migrations.service import MigrationService
 from api.users.models import User
 from tests.conftest import SUPERUSER, log_in
 
@@ -76,12 +77,12 @@ async def test_the_hash_of_nobody_is_one_of_the_live_policy() -> None:
 async def test_a_migration_that_waits_too_long_says_so(
     runtime: Runtime, database: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migrations, "LOCK_SECONDS", 1)
-    await database.execute("DELETE FROM alembic_version")
+    monkeypatch.setattr(runner, "PATIENCE", 1)
+    await database.execute("UPDATE alembic_version SET version_num = $1", revisions.chain()[-2].id)
     await database.execute("BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('apictl:migrations', 0))")
     service = MigrationService(runtime.transaction, runtime.patient_engine, Actor.operator("tests"))
     with pytest.raises(MigrationRunning):
-        await service.upgrade()
+        await service.upgrade(MigrationUpgrade())
 
 
 @pytest.mark.parametrize("text", ["", "revision = '2'", "revision = f()\ndown_revision = None", "revision: str = '2'"])

@@ -94,6 +94,7 @@ MATRIX: Final[dict[str, Line]] = {
     "explain": Line(401, 200, 404, 200, query={"user": "{user}", "can": "users:read"}),
     "migration_status": ADMIN,
     "migrate": ADMIN,
+    "migration_history": ADMIN,
 }
 
 

@@ -13,8 +13,8 @@ from cli.commands import COMMANDS, load
 from tests.project.code import modules
 from tools.docs import api_routes
 
-# They make what a handler returns.
-HELPERS: Final = {"shown", "shown_role"}
+# What handlers and dependencies call by themselves.
+HELPERS: Final = {"query_names", "shown", "shown_role"}
 
 ONLY_HTTP: Final = {
     "live": "a process that answers on the terminal is alive",

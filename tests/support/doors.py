@@ -100,8 +100,8 @@ def listed(value: Any) -> list[Any]:
 
 
 # What has another name over HTTP, and what does not go into the body there.
-NAMES: Final = {"search": "q", "superuser": "is_superuser"}
-QUERIES: Final = {"if_exists", "is_superuser", "overlap"}
+NAMES: Final = {"superuser": "is_superuser"}
+QUERIES: Final = {"if_exists", "is_superuser"}
 # For each command: method, path, and what its first argument is called where it is no part of the path.
 HTTP_VERBS: Final[dict[str, tuple[str, str, str | None]]] = {
     "create-user": ("POST", "/v1/users", "email"),
@@ -138,5 +138,6 @@ HTTP_VERBS: Final[dict[str, tuple[str, str, str | None]]] = {
     "revoke-tokens": ("DELETE", "/v1/tokens", "user"),
     "revoke-token": ("DELETE", "/v1/tokens/{}", None),
     "migration-status": ("GET", "/v1/migrations", None),
+    "migration-history": ("GET", "/v1/migrations/history", None),
     "migrate": ("POST", "/v1/migrations/upgrade", None),
 }

@@ -21,6 +21,7 @@ from api.config import Settings
 from api.core.actor import Actor
 from api.core.runtime import Runtime
 from api.migrations.revisions import head
+from api.migrations.schemas import MigrationUpgrade
 from api.migrations.service import MigrationService
 from api.postgres.embedded import EmbeddedPostgres
 from api.signing_keys.ring import load
@@ -103,7 +104,9 @@ def locked(path: Path) -> Iterator[None]:
 async def migrate(url: str) -> None:
     """Bring a database to head, as `apictl migrate` does."""
     async with Runtime.open(Settings(_env_file=None, database_url=SecretStr(url))) as runtime:
-        await MigrationService(runtime.transaction, runtime.patient_engine, Actor.operator("tests")).upgrade()
+        await MigrationService(runtime.transaction, runtime.patient_engine, Actor.operator("tests")).upgrade(
+            MigrationUpgrade()
+        )
 
 
 async def template(url: str, shared: Path, *, superuser: tuple[UUID, str, str] | None = None) -> str:

@@ -93,6 +93,7 @@ ELSEWHERE: Final[dict[tuple[str, str], tuple[dict[str, str], str | None]]] = {
 SUBJECTS: Final = {("post /v1/auth/revoke", "token"), ("post /v1/auth/introspect", "token")}
 NO_CREDENTIALS: Final = {
     *("grant_type", "username", "client_id", "scope", "token_type_hint"),
+    *("force", "lock_timeout", "overlap", "statement_timeout", "to"),
     *("algorithm", "description", "email", "expires_in", "full_name", "label", "name", "networks"),
     # What is to be, not what is shown.
     *("new_password", "roles", "scopes", "user", "wait"),
