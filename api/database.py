@@ -57,12 +57,17 @@ def make_engine(url: str, settings: Settings, *, pool_size: int | None = None, p
 
     With `patient`, a statement may take as long as it takes: migrations do.
 
+    A server prepares each statement once a connection. Whoever has few connections of their own, as a terminal or a
+    migration does, asks each once, and may ask through PgBouncer, where what is prepared stays behind with somebody
+    else's connection: nothing is prepared there.
+
     Connections are made through asyncpg's own URL reader, because SQLAlchemy's knows fewer forms of it.
 
     Raises:
         BadSettings: The URL cannot be read.
     """
     dsn = to_dsn(url)
+    cache: dict[str, Any] = {} if pool_size is None else {"statement_cache_size": 0}
 
     async def connect() -> Any:
         try:
@@ -71,6 +76,7 @@ def make_engine(url: str, settings: Settings, *, pool_size: int | None = None, p
                 timeout=settings.connect_timeout,
                 command_timeout=None if patient else settings.statement_timeout,
                 server_settings={"application_name": "apictl"},
+                **cache,
             )
         except (ValueError, asyncpg.ClientConfigurationError):
             # Not in their words, which can repeat a part of the password.
@@ -79,9 +85,14 @@ def make_engine(url: str, settings: Settings, *, pool_size: int | None = None, p
                 hint="postgresql://USER:PASSWORD@HOST:PORT/NAME, with : / ? # @ % in the password percent-encoded",
             ) from None
 
-    return create_async_engine(
+    def adapted() -> Any:
+        # `async_creator` would leave SQLAlchemy's own cache as it is.
+        size = 100 if pool_size is None else 0
+        return engine.dialect.dbapi.connect(async_creator_fn=connect, prepared_statement_cache_size=size)  # type: ignore[union-attr]
+
+    engine = create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=connect,
+        creator=adapted,
         pool_size=pool_size or settings.pool_size,
         max_overflow=0,
         pool_timeout=settings.pool_timeout,
@@ -90,3 +101,4 @@ def make_engine(url: str, settings: Settings, *, pool_size: int | None = None, p
         # Values of a failed statement may be personal or secret; they must not reach a log.
         hide_parameters=True,
     )
+    return engine

@@ -3,7 +3,7 @@
 import importlib.util
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from api.devices.router import router as devices
 from api.factors.router import router as factors
 from api.health.router import router as health
 from api.migrations.router import router as migrations
+from api.migrations.servers import announced
 from api.oauth.router import router as oauth
 from api.roles.router import router as roles
 from api.service_accounts.router import router as service_accounts
@@ -69,8 +70,12 @@ TAGS: Final = (
 )
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, *, announce: bool = True) -> FastAPI:
     """Return the application; it opens nothing before its lifespan starts.
+
+    Args:
+        settings: The settings; from the environment, if there are none.
+        announce: Have the database know that this server lives, for whoever migrates.
 
     Raises:
         BadSettings: The secret key is missing or weak, or another setting cannot work.
@@ -81,7 +86,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with Runtime.open(app.state.settings) as runtime:
             app.state.runtime = runtime
-            yield
+            async with announced(runtime) if announce else nullcontext():
+                yield
 
     app = FastAPI(
         title="apictl",

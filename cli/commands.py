@@ -72,6 +72,18 @@ COMMANDS: Final[dict[str, Entry]] = {
     "migration-history": Entry(
         "cli.migrations", "Database", "List every migration, the newest first: what it is, and who applied it when."
     ),
+    "rollback": Entry(
+        "cli.migrations", "Database", "Take migrations back: what they made is removed, with what is in it."
+    ),
+    "stamp": Entry("cli.migrations", "Database", "Say which revision the database is at; nothing else of it changes."),
+    "check-models": Entry(
+        "cli.migrations", "Database", "Compare the models with the database: exit code 10 if they differ."
+    ),
+    "make-migration": Entry(
+        "cli.migrations",
+        "Database",
+        "Write a migration from the database to the models, and look at what it would do to others.",
+    ),
     "login": Entry(
         "cli.remote",
         "Server",
@@ -90,7 +102,7 @@ COMMANDS: Final[dict[str, Entry]] = {
 
 EPILOG: Final = (
     "Exit codes: 0 done, 1 a bug, 2 usage, 3 not found, 4 not allowed, 5 conflict, 6 refused, 7 try again, 8 declined, "
-    "11 schema, 12 misconfigured."
+    "10 pending, 11 schema, 12 misconfigured."
 )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import typer
 
 from cli.errors import printable
-from cli.output import Format, Item, Listing, Style, check_fields
+from cli.output import Format, Item, Listing, Script, Style, check_fields
 from cli.signals import at_a_prompt, complete
 
 if TYPE_CHECKING:
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Q = TypeVar("Q", bound="BaseModel")
 
-Kind = Literal["read", "write", "destroy", "schema", "host", "remote"]
-"""What a command does: reads, writes, destroys (and asks first), changes the schema, serves, or asks a server."""
+Kind = Literal["read", "write", "destroy", "schema", "rewind", "source", "host", "remote"]
+"""What a command does: reads, writes, destroys (and asks first), makes the schema, takes it back (and asks first),
+writes source, serves, or asks a server."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +103,8 @@ class Call:
         if not self.interactive:
             raise MissingInput("This needs a confirmation, and there is no terminal to ask on", hint="use --yes")
         # Nobody else's work waits in the database for a person to make up their mind.
-        await self.session.close()
+        if self._session is not None:
+            await self._session.close()
         with at_a_prompt():
             print(f"This {action} {expected} in {redact(self.runtime.database_url)}.", file=sys.stderr)
             print(f"Type {expected} to go on: ", file=sys.stderr, end="", flush=True)
@@ -111,7 +113,7 @@ class Call:
             raise Declined("Nothing was changed: that is not what was asked for")
 
 
-Body = Callable[..., Awaitable["Item | Listing"]]
+Body = Callable[..., Awaitable["Item | Listing | Script"]]
 HostBody = Callable[..., None]
 
 
@@ -119,7 +121,7 @@ HostBody = Callable[..., None]
 class Shown:
     """What a command leaves for `run` to print, once its transaction is committed."""
 
-    result: Item | Listing
+    result: Item | Listing | Script
     style: Style
 
 
@@ -154,6 +156,8 @@ OPTIONS: dict[Kind, dict[str, tuple[Any, Any]]] = {
     "write": COMMON | ACTING | MUTATING,
     "destroy": COMMON | ACTING | MUTATING | DESTROYING,
     "schema": COMMON | MUTATING,
+    "rewind": COMMON | MUTATING | DESTROYING,
+    "source": COMMON,
     "host": COMMON,
     "remote": COMMON,
 }
@@ -214,7 +218,7 @@ def carry_out(kind: Kind, body: Body | HostBody, arguments: dict[str, Any], opti
     return Shown(result, style)
 
 
-async def checked_fields(call: Call, body: Any, arguments: dict[str, Any]) -> Item | Listing:
+async def checked_fields(call: Call, body: Any, arguments: dict[str, Any]) -> Item | Listing | Script:
     """Run the body of a command that needs no database of ours."""
     result = await refusals(body(call, **arguments))
     check_fields(result, call.fields)
@@ -223,7 +227,7 @@ async def checked_fields(call: Call, body: Any, arguments: dict[str, Any]) -> It
 
 async def with_call(
     kind: Kind, call: Call, body: Body | HostBody, arguments: dict[str, Any], options: dict[str, Any], url: str
-) -> Item | Listing:
+) -> Item | Listing | Script:
     """Give the body its Call, inside the resources and the transaction of its kind."""
     from api.core.actor import Actor
     from api.core.runtime import Runtime
@@ -231,7 +235,8 @@ async def with_call(
     actor = Actor.operator(operator_name())
     async with Runtime.open(call.settings, url=url, pool_size=2) as runtime:
         call = replace(call, _runtime=runtime, _actor=actor)
-        if kind == "schema":
+        if kind in {"schema", "rewind", "source"}:
+            # What works on the schema has transactions of its own.
             return await refusals(body(call, **arguments))
         async with runtime.transaction(readonly=kind == "read", rollback=call.dry_run) as session:
             if options["as_user"] is not None:
@@ -245,14 +250,14 @@ async def with_call(
             return result
 
 
-async def refusals(work: Any) -> Item | Listing:
+async def refusals(work: Any) -> Item | Listing | Script:
     """Await a body, and turn a schema's refusal of an option into the failure that HTTP answers with."""
     from pydantic import ValidationError
 
     from api.core.errors import InvalidInput
 
     try:
-        result: Item | Listing = await work
+        result: Item | Listing | Script = await work
     except ValidationError as error:
         raise InvalidInput.of(error.errors(include_input=False, include_context=False, include_url=False)) from None
     return result

@@ -104,6 +104,7 @@ def printed(shown: "Shown | None") -> int:
             show_result(shown.result, shown.style)
         except OSError as error:
             return unwritten(error)
+        return shown.result.exit_code
     return 0
 
 

@@ -1,56 +1,122 @@
 """The terminal door to migrations."""
 
-from typing import Annotated, Any
+import asyncio
+import time
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from api.core.errors import ApictlError, BadRequest
 from cli.context import Call, command
-from cli.output import Item, Listing, check_fields
+from cli.output import Item, Listing, Script, check_fields
+
+if TYPE_CHECKING:
+    from api.migrations.authoring import AuthoringService
+    from api.migrations.service import MigrationService
 
 COLUMNS = ("id", "text", "phase", "is_applied", "applied_at", "actor", "door", "host")
 TABLE = ("id", "text", "is_applied", "applied_at", "actor", "phase")
+# Where a pipeline goes on only if nothing is left to do (Terraform's and Django's convention is another one each).
+PENDING = 10
+
+To = Annotated[str | None, typer.Option("--to", help="Stop at this revision. Default: the newest.", show_default=False)]
+LockTimeout = Annotated[
+    float,
+    typer.Option("--lock-timeout", help="Seconds that a statement waits for others' locks before another attempt."),
+]
+StatementTimeout = Annotated[
+    float | None,
+    typer.Option(
+        "--statement-timeout", help="Seconds that a statement may take. Default: any number.", show_default=False
+    ),
+]
 
 
-def service(call: Call) -> Any:
+def service(call: Call) -> "MigrationService":
     """Return the service behind these commands."""
     from api.migrations.service import MigrationService
 
     return MigrationService(call.runtime.transaction, call.runtime.patient_engine, call.actor)
 
 
+def authoring(call: Call) -> "AuthoringService":
+    """Return the service behind what developers do."""
+    from api.migrations.authoring import AuthoringService
+
+    return AuthoringService(call.runtime.patient_engine, call.actor)
+
+
 @command("schema")
 async def migrate(
     call: Call,
-    to: Annotated[
-        str | None, typer.Option("--to", help="Stop at this revision. Default: the newest.", show_default=False)
-    ] = None,
-    lock_timeout: Annotated[
-        float,
-        typer.Option("--lock-timeout", help="Seconds that a statement waits for others' locks before another attempt."),
-    ] = 0.5,
-    statement_timeout: Annotated[
-        float | None,
+    to: To = None,
+    *,
+    check: Annotated[
+        bool,
         typer.Option(
-            "--statement-timeout", help="Seconds that a statement may take. Default: any number.", show_default=False
+            "--check", help="Do nothing; exit code 10 if anything is pending, 11 if it is newer.", show_default=False
         ),
-    ] = None,
-) -> Item:
+    ] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Do nothing; show what would be done.", show_default=False)
+    ] = False,
+    sql: Annotated[bool, typer.Option("--sql", help="Do nothing; print the SQL.", show_default=False)] = False,
+    lock_timeout: LockTimeout = 0.5,
+    statement_timeout: StatementTimeout = None,
+    wait_for_database: Annotated[
+        float, typer.Option("--wait-for-database", help="Seconds to wait until the database answers.", min=0)
+    ] = 0,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Take away what running servers of an older version may use.", show_default=False),
+    ] = False,
+) -> Item | Script:
     """Bring the database to this version's schema; at head already, this changes nothing.
 
     Any number of processes may do it at once: one migrates, the others wait for it, for a minute at most. A statement
     that does not get its locks gives up and is tried again, so that nobody's requests wait behind it.
 
-    Example: apictl migrate
+    Example: apictl migrate --wait-for-database 30
     """
     from api.migrations.schemas import MigrationRun, MigrationUpgrade
 
+    if check + plan + sql > 1:
+        raise BadRequest("--check, --plan and --sql are three questions", hint="ask one at a time")
+    await answered(call, wait_for_database)
+    if check:
+        found = await service(call).migration_state()
+        return Item(found.model_dump(mode="json"), exit_code=PENDING if found.pending else 0)
+    if plan:
+        return Item((await service(call).plan(to)).model_dump(mode="json"))
+    if sql:
+        return Script("sql", await service(call).sql(to))
     # Before anything is done: the run commits by itself.
     check_fields(Item(dict.fromkeys(MigrationRun.model_fields)), call.fields)
-    how = MigrationUpgrade(to=to, lock_timeout=lock_timeout, statement_timeout=statement_timeout)
+    how = MigrationUpgrade(to=to, lock_timeout=lock_timeout, statement_timeout=statement_timeout, force=force)
     run = await service(call).upgrade(how, dry_run=call.dry_run, say=call.say)
     for migration in run.applied:
         call.say(f"applied {migration.id} {migration.text}" + (" (undone)" if call.dry_run else ""))
     return Item(run.model_dump(mode="json"), call.changed(changed=bool(run.applied)))
+
+
+async def answered(call: Call, seconds: float) -> None:
+    """Wait until the database answers, for so long at most."""
+    deadline = time.monotonic() + seconds
+    said = False
+    while seconds:
+        try:
+            async with call.runtime.transaction(readonly=True) as session:
+                await session.connection()
+        except ApictlError as error:
+            # A wrong password, or a database that is not there, does not get better.
+            if error.code not in {"database-unreachable", "database-timeout"} or time.monotonic() > deadline:
+                raise
+            if not said:
+                call.say(f"Waiting for the database: {error.cause or error.detail}")
+            said = True
+            await asyncio.sleep(0.5)
+        else:
+            return
 
 
 @command("read")
@@ -59,8 +125,7 @@ async def migration_status(call: Call) -> Item:
 
     Example: apictl migration-status -o json
     """
-    status = await service(call).migration_status()
-    return Item(status.model_dump(mode="json"))
+    return Item((await service(call).migration_status()).model_dump(mode="json"))
 
 
 @command("read")
@@ -71,3 +136,73 @@ async def migration_history(call: Call) -> Listing:
     """
     found = await service(call).migration_history()
     return Listing([one.model_dump(mode="json") for one in found], None, COLUMNS, TABLE)
+
+
+@command("rewind")
+async def rollback(
+    call: Call,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", help="Go back to this revision, or to base. Default: one step.", show_default=False),
+    ] = None,
+    lock_timeout: LockTimeout = 0.5,
+    statement_timeout: StatementTimeout = None,
+) -> Item:
+    """Take migrations back: what they made is removed, with what is in it.
+
+    Example: apictl rollback
+    """
+    from api.migrations.schemas import MigrationUpgrade
+
+    plan = await service(call).rollback_plan(to)
+    for step in plan.steps:
+        call.say(f"This takes back {step.id} {step.text}")
+    for lost in plan.lost:
+        call.say(f"It would cost {lost}")
+    await call.confirm("takes the schema back to", expected=plan.to or "base")
+    how = MigrationUpgrade(lock_timeout=lock_timeout, statement_timeout=statement_timeout)
+    done = await service(call).rollback(plan, how, dry_run=call.dry_run, say=call.say)
+    return Item(done.model_dump(mode="json"), call.changed(changed=True))
+
+
+@command("rewind")
+async def stamp(
+    call: Call,
+    revision: Annotated[str, typer.Argument(help="The revision, head, or base for none.", show_default=False)],
+) -> Item:
+    """Say which revision the database is at; nothing else of it changes.
+
+    For a schema that came from elsewhere: from a backup, or from SQL that was run by hand.
+
+    Example: apictl stamp head
+    """
+    await call.confirm("says, whatever is there, that this is the revision of the schema:", expected=revision)
+    done = await service(call).stamp(revision, dry_run=call.dry_run)
+    return Item(done.model_dump(mode="json"), call.changed(changed=done.before != [done.current]))
+
+
+@command("read")
+async def check_models(call: Call) -> Item:
+    """Compare the models with the database: exit code 10 if they differ.
+
+    Example: apictl check-models
+    """
+    found = await authoring(call).check_models()
+    return Item(found.model_dump(mode="json"), exit_code=PENDING if found.differences else 0)
+
+
+@command("source")
+async def make_migration(
+    call: Call,
+    text: Annotated[str, typer.Argument(help="What it does, in a line.", show_default=False)],
+) -> Item:
+    """Write a migration from the database to the models, and look at what it would do to others.
+
+    Example: apictl make-migration "users have a time zone"
+    """
+    made = await authoring(call).make_migration(text)
+    for finding in made.findings:
+        call.say(f"{finding.rule}: {finding.message}. Instead: {finding.hint}")
+    for lost in made.lost_on_rollback:
+        call.say(f"Its downgrade cannot bring back what was there: {lost}")
+    return Item(made.model_dump(mode="json"), call.changed(changed=True))

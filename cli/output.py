@@ -40,6 +40,7 @@ class Item:
 
     body: dict[str, Any]
     extra: dict[str, Any] = field(default_factory=dict)
+    exit_code: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,16 @@ class Listing:
     next_cursor: str | None
     columns: Sequence[str]
     table: Sequence[str]
+    exit_code: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A text for another program, printed as it is; in an object, under its name, where one was asked for."""
+
+    name: str
+    text: str
+    exit_code: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +72,13 @@ class Style:
     say: Callable[[str], None] = lambda _: None
 
 
-def show(result: Item | Listing, style: Style) -> None:
+def show(result: Item | Listing | Script, style: Style) -> None:
     """Print a result to stdout."""
+    if isinstance(result, Script):
+        if style.form in {None, Format.TABLE}:
+            sys.stdout.write(result.text)
+            return
+        result = Item({result.name: result.text})
     rows = rows_of(result)
     if style.form is None and not sys.stdout.isatty():
         text = tab_separated(rows, style.fields or default_fields(result))
@@ -82,13 +98,13 @@ def rows_of(result: Item | Listing) -> list[dict[str, Any]]:
     return [result.body | result.extra] if isinstance(result, Item) else result.items
 
 
-def check_fields(result: Item | Listing, fields: tuple[str, ...]) -> None:
+def check_fields(result: Item | Listing | Script, fields: tuple[str, ...]) -> None:
     """Let fields pass that the rows have, or could have had.
 
     Raises:
         BadRequest: One of them is unknown.
     """
-    rows = rows_of(result)
+    rows = [] if isinstance(result, Script) else rows_of(result)
     unknown = [name for name in fields if rows and name not in rows[0] and name not in OPTIONAL]
     if unknown:
         from api.core.errors import BadRequest

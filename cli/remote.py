@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import httpx2
 
 TIMEOUT = 30
-# Seconds between two questions, at most.
-LONGEST = 60
+# Seconds between two questions, at least and at most, whatever the server says.
+SHORTEST, LONGEST = 1.0, 60
 # Seconds that a person has for their decision, at most.
 PATIENCE = 3600
 # Bytes of an answer: no answer of ours comes near that.
@@ -141,7 +141,7 @@ async def allowed(client: "httpx2.AsyncClient", begun: dict[str, Any]) -> dict[s
     from api.tokens.refusals import DEVICE_CODE
 
     # Within bounds of our own, whatever the server says.
-    interval = min(max(1, begun["interval"]), LONGEST)
+    interval = min(max(SHORTEST, begun["interval"]), LONGEST)
     deadline = time.monotonic() + min(max(0, begun["expires_in"]), PATIENCE)
     form = {"grant_type": DEVICE_CODE, "device_code": begun["device_code"], "client_id": "apictl"}
     while True:

@@ -44,10 +44,15 @@ def serve(
     host: Host = None,
     port: Port = None,
     workers: Annotated[int, typer.Option("--workers", help="Processes that answer.", min=1, max=64)] = 1,
+    *,
+    migrate: Annotated[
+        bool, typer.Option("--migrate", help="Bring the database to this version's schema first.", show_default=False)
+    ] = False,
 ) -> None:
     """Serve the HTTP API in production.
 
-    Refuses to start with a weak secret key, or with a database that is not at this version's schema.
+    Refuses to start with a weak secret key, or with a database that lacks a part of this version's schema; one that has
+    more than that is served, as long as nothing was taken away that this version uses.
 
     Example: apictl serve --workers 4
     """
@@ -57,6 +62,8 @@ def serve(
     load_secret_key(call.settings)
     # Held while serving: an embedded PostgreSQL goes on when a worker is replaced.
     with held_database(call.settings):
+        if migrate:
+            complete(prepare(call, email=None, password=""))
         complete(check_database(call))
         listening = listen(call, host, port)
         named_after(call, listening)

@@ -1,6 +1,7 @@
 """Fixtures that every test may ask for: a database of its own, the application on it, and both doors."""
 
 import asyncio
+import gc
 import os
 import re
 import secrets
@@ -68,6 +69,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest: at the end, one process would go on alone, and the others have nothing to do."""
     items.sort(key=lambda item: not item.nodeid.startswith(("tests/test_readme", "tests/api/test_contract")))
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over what was imported: it would look at a million things now and then."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
 
 
 def memory() -> str | None:
@@ -179,7 +187,7 @@ async def runtime(settings: Settings) -> AsyncIterator[Runtime]:
 @pytest.fixture(scope="session")
 def application() -> FastAPI:
     """The application, not started. FastAPI works out what a route needs when it is first asked; that takes time."""
-    return create_app(Settings(_env_file=None, secret_key=SecretStr(secrets.token_hex(32))))
+    return create_app(Settings(_env_file=None, secret_key=SecretStr(secrets.token_hex(32))), announce=False)
 
 
 @pytest.fixture

@@ -1,15 +1,21 @@
 """Statements about the schema's version, the runs that changed it, and the lock under which it changes."""
 
+from datetime import timedelta
 from typing import Any, Final
+from uuid import UUID
 
-from sqlalchemy import Row, select, text
+from sqlalchemy import Row, delete, func, select, text
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from api.audit.models import AuditEntry
-from api.migrations.models import AppliedMigration
+from api.migrations.models import AppliedMigration, Server
 
 LOCK: Final = "apictl:migrations"
 RUNS: Final = "schema"
+# A server that has not been seen for so long is gone, or sees as little of the database.
+LIVES: Final = timedelta(seconds=60)
 
 
 async def exists(executor: AsyncSession | AsyncConnection, *tables: str) -> bool:
@@ -41,10 +47,24 @@ async def foreign_tables(session: AsyncSession) -> list[str]:
     return list(found.scalars())
 
 
-async def lock(session: AsyncSession, *, wait_seconds: float) -> None:
-    """Let one run at a time work on the schema, until the transaction ends: such a lock survives a pooler too."""
-    await limit(session, "lock_timeout", wait_seconds)
-    await session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": LOCK})
+async def lock(session: AsyncSession) -> bool:
+    """Let one run at a time work on the schema, until the transaction ends: such a lock survives a pooler too.
+
+    False if another one does. To wait for the lock inside a statement would be to hold a snapshot meanwhile, for which
+    a CREATE INDEX CONCURRENTLY of whoever has the lock waits: both for ever, and PostgreSQL sees no deadlock.
+    """
+    got = await session.scalar(text("SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": LOCK})
+    return bool(got)
+
+
+async def let_snapshot_go(session: AsyncSession) -> None:
+    """See nothing of the database any more, and keep the transaction with its locks.
+
+    The last result keeps its snapshot until the next statement, in the protocol that drivers speak; a script's does
+    not.
+    """
+    raw = await (await session.connection()).get_raw_connection()
+    await raw.driver_connection.execute("SELECT")  # type: ignore[union-attr]
 
 
 async def is_running(session: AsyncSession) -> bool:
@@ -91,3 +111,33 @@ async def runs(session: AsyncSession, *, count: int) -> list[AuditEntry]:
         return []
     latest = select(AuditEntry).where(AuditEntry.target == RUNS).order_by(AuditEntry.at.desc(), AuditEntry.id.desc())
     return list(await session.scalars(latest.limit(count)))
+
+
+async def note_server(session: AsyncSession, server_id: UUID, *, revision: str, host: str, pid: int) -> None:
+    """Write down that a server lives; those that have been gone for a day are forgotten."""
+    row = {"id": server_id, "revision": revision, "host": host, "pid": pid}
+    statement = insert(Server).values(row)
+    await session.execute(statement.on_conflict_do_update(index_elements=["id"], set_={"seen_at": func.now()}))
+    await session.execute(delete(Server).where(Server.seen_at < func.now() - timedelta(days=1)))
+
+
+async def forget_server(session: AsyncSession, server_id: UUID) -> None:
+    """Write down that a server has ended."""
+    await session.execute(delete(Server).where(Server.id == server_id))
+
+
+async def servers(session: AsyncSession) -> list[Server]:
+    """Return the servers that live now."""
+    if not await exists(session, Server.__tablename__):
+        return []
+    alive = select(Server).where(Server.seen_at > func.now() - LIVES).order_by(Server.started_at)
+    return list(await session.scalars(alive))
+
+
+async def count(session: AsyncSession, rows: str, *, most: int) -> int | None:
+    """Count the rows that a query's FROM and WHERE name, up to a number; None if it cannot be asked."""
+    try:
+        found = await session.scalar(text(f"SELECT count(*) FROM (SELECT FROM {rows} LIMIT {most + 1}) AS few"))  # noqa: S608
+    except DBAPIError:
+        return None
+    return int(found or 0)

@@ -36,6 +36,7 @@ class Revision:
             is written in its file; one that does not say so is taken to take something away.
         unused_since: Of one that takes away: the revision from which on no version uses it any more.
         commits: Whether a part of it runs outside of a transaction, as `CREATE INDEX CONCURRENTLY` has to.
+        accepted: What `migrations.lint` would say and its author knows better; in its file, each with a reason.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Revision:
     phase: Phase = "contract"
     unused_since: str | None = None
     commits: bool = False
+    accepted: frozenset[str] = frozenset()
 
 
 def folder() -> Path:
@@ -85,6 +87,7 @@ def read(path: Path) -> Revision:
     source = path.read_text(encoding="utf-8")
     tree = ast.parse(source)
     values: dict[str, str | None] = {}
+    accepted: list[str] = []
     for node in tree.body:
         targets = (
             node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
@@ -93,6 +96,8 @@ def read(path: Path) -> Revision:
             value = getattr(node, "value", None)
             if isinstance(target, ast.Name) and isinstance(value, ast.Constant):
                 values[target.id] = None if value.value is None else str(value.value)
+            if isinstance(target, ast.Name) and target.id == "accepted" and isinstance(value, ast.Dict):
+                accepted = [str(key.value) for key in value.keys if isinstance(key, ast.Constant)]
     if not values.keys() >= NAMES:
         raise BrokenMigrations(cause=f"{path.name} does not say its revision and down_revision")
     phase = values.get("phase", "contract")
@@ -105,4 +110,5 @@ def read(path: Path) -> Revision:
         phase=cast("Phase", phase),
         unused_since=values.get("unused_since"),
         commits="autocommit_block" in source,
+        accepted=frozenset(accepted),
     )

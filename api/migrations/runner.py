@@ -15,10 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from api.audit import crud as audit
 from api.core.actor import Actor
-from api.core.errors import ApictlError, Kind
+from api.core.errors import ApictlError, Conflict, Kind
 from api.core.failures import driver_words, translate, translated
 from api.migrations import crud
-from api.migrations.revisions import Revision
+from api.migrations.revisions import Revision, chain
 from api.migrations.schemas import MigrationState
 from api.migrations.state import state
 
@@ -66,6 +66,14 @@ class MigrationFailed(ApictlError):
     default_hint = "nothing of it was kept; mend what the cause says, and run it again"
 
 
+class OlderServers(ApictlError):
+    """Servers of an older version still use what a migration takes away."""
+
+    kind = Kind.CONFLICT
+    code = "older-servers"
+    title = "Servers of an older version are running"
+
+
 class Blocked(Exception):
     """A statement waited for a lock for as long as it may; everything is undone."""
 
@@ -76,6 +84,7 @@ class Limits:
 
     lock: float
     statement: float | None
+    force: bool = False
 
 
 class Runner:
@@ -90,6 +99,7 @@ class Runner:
         self._dry_run = dry_run
         self._say = say
         self._host = socket.gethostname()
+        self._who = {"actor": actor.name, "door": actor.door, "host": self._host}
 
     async def look(self) -> MigrationState:
         """Return where the database stands, without a lock."""
@@ -115,6 +125,58 @@ class Runner:
             raise
         return applied
 
+    async def rollback(self, expected: str | None, to: str | None, undone: list[Revision]) -> None:
+        """Go back from where the database was seen; if it is elsewhere by now, nothing is done.
+
+        Raises:
+            Conflict: Somebody has migrated meanwhile.
+        """
+        from api.migrations.script import Recorder, downgrade  # noqa: PLC0415
+
+        began = time.monotonic()
+
+        async def attempt() -> list[Revision]:
+            with translated():
+                async with AsyncSession(self._engine) as session:
+                    await self._lock(session)
+                    if (now := (await state(session)).current) != expected:
+                        raise Conflict(f"The database is at {now} by now", hint="look again: apictl migration-status")
+                    recorder = Recorder(self._who)
+                    if any(one.commits for one in undone):
+                        await crud.let_snapshot_go(session)
+                        async with self._engine.connect() as connection:
+                            await self._run(connection, downgrade, to, undone, recorder)
+                    else:
+                        await self._bounded(session)
+                        await self._run(await session.connection(), downgrade, to, undone, recorder)
+                    # The first migration makes the audit log, too.
+                    if await crud.exists(session, "audit_entries"):
+                        await self._note(session, "migration.rollback", expected, to, began)
+                    await (session.rollback() if self._dry_run else session.commit())
+            return undone
+
+        try:
+            await self._patiently(undone[0], attempt)
+        except ApictlError as error:
+            await self._note_failure("migration.rollback", expected, to, error, began)
+            raise
+
+    async def stamp(self, to: str | None) -> list[str]:
+        """Say that the database is at a revision; return what it said before."""
+        from api.migrations.script import stamp  # noqa: PLC0415
+
+        began = time.monotonic()
+        with translated():
+            async with _one_at_a_time, AsyncSession(self._engine) as session:
+                await self._lock(session)
+                before = await crud.current(session)
+                connection = await session.connection()
+                await connection.run_sync(stamp, to, self._who)
+                if await crud.exists(session, "audit_entries"):
+                    await self._note(session, "migration.stamp", ", ".join(before) or None, to, began)
+                await (session.rollback() if self._dry_run else session.commit())
+        return before
+
     async def _patiently(self, first: Revision, attempt: Callable[[], Awaitable[list[Revision]]]) -> list[Revision]:
         deadline = time.monotonic() + PATIENCE
         pause = 0.5
@@ -133,7 +195,7 @@ class Runner:
     async def _some(self, steps: Steps, began: float) -> list[Revision]:
         """Apply what fits into one transaction, or the one migration that leaves its own."""
         # Whoever finds nothing to do need not load Alembic.
-        from api.migrations.script import Recorder  # noqa: PLC0415
+        from api.migrations.script import Recorder, upgrade  # noqa: PLC0415
 
         with translated():
             async with AsyncSession(self._engine) as session:
@@ -143,41 +205,77 @@ class Runner:
                 if not todo:
                     return []
                 together = list(takewhile(lambda one: not one.commits, todo))
-                recorder = Recorder({"actor": self._actor.name, "door": self._actor.door, "host": self._host})
+                more = await self._older(session, together or [todo[0]])
+                recorder = Recorder(self._who)
                 if together:
-                    await crud.limit(session, "lock_timeout", self._limits.lock)
-                    await crud.limit(session, "statement_timeout", self._limits.statement)
-                    await self._run(await session.connection(), together, recorder)
+                    await self._bounded(session)
+                    await self._run(await session.connection(), upgrade, together[-1].id, together, recorder)
                 elif self._dry_run:
                     self._say(f"{named(todo[0])} cannot be undone: a dry run ends before it")
                     return []
                 else:
                     together = [todo[0]]
-                    # The lock stays here, beside it: in its own transaction it would be lost with that.
+                    # The lock stays here, beside it: in its own transaction it would be lost with that. And what is
+                    # done CONCURRENTLY waits for everybody who sees the database as it was.
+                    await crud.let_snapshot_go(session)
                     async with self._engine.connect() as connection:
-                        await self._run(connection, together, recorder)
-                await self._note(session, "migration.upgrade", before, together[-1].id, began)
+                        await self._run(connection, upgrade, todo[0].id, together, recorder)
+                await self._note(session, "migration.upgrade", before, together[-1].id, began, **more)
                 await (session.rollback() if self._dry_run else session.commit())
                 return together
 
-    async def _run(self, connection: AsyncConnection, together: list[Revision], recorder: "Recorder") -> None:
-        from api.migrations.script import upgrade  # noqa: PLC0415
+    async def _bounded(self, session: AsyncSession) -> None:
+        await crud.limit(session, "lock_timeout", self._limits.lock)
+        await crud.limit(session, "statement_timeout", self._limits.statement)
 
+    async def _run(
+        self,
+        connection: AsyncConnection,
+        work: Callable[..., None],
+        to: str | None,
+        together: list[Revision],
+        recorder: "Recorder",
+    ) -> None:
         try:
-            await connection.run_sync(upgrade, together[-1].id, recorder)
+            await connection.run_sync(work, to, recorder)
         except Exception as error:
             failing = next((one for one in together if one.id not in recorder.done), together[-1])
             if getattr(getattr(error, "orig", None), "sqlstate", None) == LOCKED:
                 raise Blocked(f"{named(failing)} waits for a lock that others hold") from None
             raise failure(failing, error) from error
 
+    async def _older(self, session: AsyncSession, together: list[Revision]) -> dict[str, Any]:
+        """Refuse what servers that run now may still use; if it is done all the same, return what the audit log says.
+
+        Raises:
+            OlderServers: There are such servers, and nobody said `force`.
+        """
+        ids = [revision.id for revision in chain()]
+        alive = await crud.servers(session)
+        for one in together:
+            # A server that is newer than this code is not in its list; it knows all of this.
+            needed = ids.index(one.unused_since or one.id) if one.phase == "contract" else 0
+            older = [server for server in alive if server.revision in ids[:needed]]
+            if not older:
+                continue
+            if self._limits.force:
+                return {"forced": [f"{server.host} {server.pid}" for server in older]}
+            before = ids[ids.index(one.id) - 1]
+            raise OlderServers(
+                f"{named(one)} takes away what servers of an older version may use".capitalize(),
+                cause="; ".join(f"{s.host}, process {s.pid}, was built for {s.revision}" for s in older[:5]),
+                hint="stop them (whoever was killed counts for a minute), then run this again; or as far as "
+                f"--to {before}; or with --force, if you know that they do not use it",
+            )
+        return {}
+
     async def _lock(self, session: AsyncSession) -> None:
-        try:
-            await crud.lock(session, wait_seconds=PATIENCE)
-        except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) == LOCKED:
-                raise MigrationRunning from error
-            raise
+        deadline = time.monotonic() + PATIENCE
+        while not await crud.lock(session):
+            await session.rollback()
+            if time.monotonic() > deadline:
+                raise MigrationRunning
+            await asyncio.sleep(random.uniform(0.1, 0.3))  # noqa: S311 - no secret
 
     async def _blocked(self, revision: Revision) -> MigrationBlocked:
         with translated():

@@ -78,6 +78,72 @@ class MigrationUpgrade(BaseModel):
     ] = False
 
 
+class FindingRead(BaseModel):
+    """What a migration would do to others, and how to do without."""
+
+    model_config = ConfigDict(extra="forbid", from_attributes=True)
+
+    rule: str
+    message: str
+    hint: str
+
+
+class MigrationPlanned(MigrationRead):
+    """A migration that would be applied, and what it would do to others."""
+
+    findings: list[FindingRead]
+
+
+class MigrationPlan(BaseModel):
+    """What a run would do; nothing is done."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    current: str | None
+    to: str | None
+    steps: list[MigrationPlanned]
+
+
+class RollbackPlan(BaseModel):
+    """What going back would take away; nothing is done."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    current: str | None
+    to: str | None
+    steps: list[MigrationRead]
+    lost: Annotated[list[str], Field(description="What would be lost with it, and how many rows have it.")]
+
+
+class MigrationRolledBack(MigrationState):
+    """The outcome of going back."""
+
+    undone: list[MigrationRead]
+    lost: list[str]
+
+
+class MigrationStamped(MigrationState):
+    """The outcome of a stamp."""
+
+    before: list[str]
+
+
+class ModelDifferences(BaseModel):
+    """Where the database is not what the models say."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    differences: list[str]
+
+
+class MigrationMade(MigrationRead):
+    """A migration that was written."""
+
+    path: str
+    findings: list[FindingRead]
+    lost_on_rollback: Annotated[list[str], Field(description="What its downgrade makes again, but empty.")]
+
+
 class MigrationApplied(MigrationRead):
     """A migration, and who applied it when; null where that was not noted."""
 

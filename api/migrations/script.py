@@ -1,17 +1,23 @@
 """Alembic at work. Imported only where it is needed: to look at a database's revision takes none of it."""
 
+from argparse import Namespace
 from dataclasses import dataclass, field
 from io import StringIO
+from pathlib import Path
 from typing import Any, Final
 
 from alembic import command
+from alembic.autogenerate import compare_metadata
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, delete, inspect
 from sqlalchemy.dialects.postgresql import insert
 
 from api.migrations.models import AppliedMigration
 from api.migrations.revisions import chain, folder
 
+# As in alembic.ini, which only Alembic itself reads.
+FILE_NAME: Final = "%%(year)d%%(month).2d%%(day).2d_%%(hour).2d%%(minute).2d_%%(slug)s"
 TABLE: Final = AppliedMigration.__tablename__
 
 
@@ -60,7 +66,8 @@ def note(connection: Connection, revisions: list[str], who: dict[str, str]) -> N
 
 def configured(connection: Connection | None, recorder: Recorder | None = None) -> Config:
     """Return Alembic's configuration for this connection; without one, it writes SQL."""
-    config = Config(output_buffer=StringIO())
+    # What it would say on stdout is not the command's data.
+    config = Config(output_buffer=StringIO(), cmd_opts=Namespace(quiet=True))
     config.set_main_option("script_location", str(folder()).replace("%", "%%"))
     config.attributes["connection"] = connection
     config.attributes["recorder"] = recorder
@@ -101,3 +108,45 @@ def sql_back(start: str, to: str | None) -> str:
     config.output_buffer = config.stdout = buffer = StringIO()
     command.downgrade(config, f"{start}:{to or 'base'}", sql=True)
     return buffer.getvalue()
+
+
+def differences(connection: Connection) -> list[str]:
+    """Return what the database would need to be as the models say; each in a line."""
+    from api.models import metadata  # noqa: PLC0415 - it imports every feature
+
+    options = {"compare_type": True, "compare_server_default": True}
+    found = compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+    # Several changes of one column come as a list.
+    return [described(one) for change in found for one in (change if isinstance(change, list) else [change])]
+
+
+def described(change: Any) -> str:
+    """Return one of Alembic's differences in words."""
+    verb, *parts = change
+    words = verb.replace("_", " ")
+    if verb.startswith("modify_"):
+        _, table, column, *_ = parts
+        return f"{words.removeprefix('modify ')} of {table}.{column} differs"
+    if verb in {"add_column", "remove_column"}:
+        _, table, column = parts
+        return f"{words} {table}.{column.name}"
+    thing = parts[0]
+    name = getattr(thing, "name", None)
+    table = getattr(getattr(thing, "table", None), "name", None)
+    return f"{words} {name}" + (f" on {table}" if table and table != name else "")
+
+
+def generate(connection: Connection, text: str) -> Path | None:
+    """Write a migration from the database to the models; None, and no file, if they agree."""
+
+    def unless_empty(context: Any, revision: Any, directives: list[Any]) -> None:
+        del context, revision
+        if directives and directives[0].upgrade_ops.is_empty():
+            directives.clear()
+
+    config = configured(connection)
+    config.set_main_option("file_template", FILE_NAME)
+    config.set_main_option("timezone", "UTC")
+    made: Any = command.revision(config, text, autogenerate=True, process_revision_directives=unless_empty)
+    # Of none, it returns the empty list.
+    return Path(made.path) if made else None

@@ -9,19 +9,27 @@ from api.core.actor import Actor, Scope
 from api.core.runtime import Transaction
 from api.migrations import crud
 from api.migrations.revisions import chain, head
-from api.migrations.runner import Limits, Runner
+from api.migrations.runner import PATIENCE, Limits, Runner
 from api.migrations.schemas import (
+    FindingRead,
     MigrationApplied,
+    MigrationPlan,
+    MigrationPlanned,
     MigrationRead,
+    MigrationRolledBack,
     MigrationRun,
+    MigrationStamped,
     MigrationState,
     MigrationStatus,
     MigrationUpgrade,
+    RollbackPlan,
     run_read,
 )
-from api.migrations.state import known, state, upwards
+from api.migrations.state import downwards, known, pending, state, target_of, upwards
 
 RUNS_SHOWN = 10
+# Rows that are counted before going back, at most.
+MANY = 1_000_000
 
 
 class MigrationService:
@@ -51,6 +59,45 @@ class MigrationService:
         self._actor.require(Scope.MIGRATIONS_READ)
         async with self._transaction(readonly=True) as session:
             return await state(session)
+
+    async def plan(self, to: str | None) -> MigrationPlan:
+        """Return what a run would do to the database, and to those who work on it meanwhile.
+
+        Raises:
+            RevisionNotFound: There is no such revision to stop at.
+            Conflict: The database is beyond it.
+            DatabaseNewer: At a revision that this code does not know.
+            ForeignDatabase: The tables are not ours.
+        """
+        from api.migrations.lint import look_at  # noqa: PLC0415 - loads Alembic
+
+        current = (await self.migration_state()).current
+        target = target_of(to)
+        # Nobody works on an empty database.
+        look = look_at if current is not None else lambda _: []
+        return MigrationPlan(
+            current=current,
+            to=target,
+            steps=[
+                MigrationPlanned(
+                    **dict(MigrationRead.model_validate(one)),
+                    findings=[FindingRead.model_validate(finding) for finding in look(one)],
+                )
+                for one in upwards(current, target)
+            ],
+        )
+
+    async def sql(self, to: str | None) -> str:
+        """Return the SQL of a run, for whoever wants to read it or to run it by hand.
+
+        Raises:
+            As `plan`.
+        """
+        from api.migrations.script import sql  # noqa: PLC0415 - loads Alembic
+
+        current = (await self.migration_state()).current
+        steps = upwards(current, target_of(to))
+        return sql(current, steps[-1].id) if steps else ""
 
     async def migration_status(self) -> MigrationStatus:
         """Return where the database stands, and what was done to it.
@@ -111,13 +158,93 @@ class MigrationService:
             ForeignDatabase: The tables are not ours.
             MigrationRunning: Another process has been migrating for a minute.
             MigrationBlocked: Others have held what it needs for a minute.
+            OlderServers: Servers that run now may use what a migration takes away.
             MigrationFailed: A migration and what is stored contradict each other.
         """
         self._actor.require(Scope.MIGRATIONS_RUN)
-        target = known(how.to).id if how.to is not None else head()
-        limits = Limits(how.lock_timeout, how.statement_timeout)
+        target = target_of(how.to)
+        limits = Limits(how.lock_timeout, how.statement_timeout, how.force)
         async with self._open_engine() as engine:
             runner = Runner(engine, self._actor, limits, dry_run=dry_run, say=say)
             applied = await runner.upgrade(lambda current: upwards(current, target))
             after = await runner.look()
         return MigrationRun(**dict(after), applied=[MigrationRead.model_validate(one) for one in applied])
+
+    async def rollback_plan(self, to: str | None) -> RollbackPlan:
+        """Return what going back would take away; without a revision, one step.
+
+        Raises:
+            RevisionNotFound: There is no such revision.
+            Conflict: The database is not beyond it.
+            DatabaseNewer: At a revision that this code does not know.
+            ForeignDatabase: The tables are not ours.
+        """
+        self._actor.require(Scope.MIGRATIONS_RUN)
+        current = (await self.migration_state()).current
+        target, undone = downwards(current, to)
+        return RollbackPlan(
+            current=current,
+            to=target,
+            steps=[MigrationRead.model_validate(one) for one in undone],
+            lost=await self._losses(current, target) if current else [],
+        )
+
+    async def rollback(
+        self,
+        plan: RollbackPlan,
+        how: MigrationUpgrade,
+        *,
+        dry_run: bool = False,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> MigrationRolledBack:
+        """Go back, as planned; only from a terminal.
+
+        Raises:
+            Conflict: Somebody has migrated meanwhile.
+            MigrationRunning: Another process has been migrating for a minute.
+            MigrationBlocked: Others have held what it needs for a minute.
+            MigrationFailed: What is stored does not fit into what was before.
+        """
+        self._actor.require(Scope.MIGRATIONS_RUN)
+        limits = Limits(how.lock_timeout, how.statement_timeout)
+        async with self._open_engine() as engine:
+            runner = Runner(engine, self._actor, limits, dry_run=dry_run, say=say)
+            await runner.rollback(plan.current, plan.to, [known(step.id) for step in plan.steps])
+            after = await runner.look()
+        return MigrationRolledBack(**dict(after), undone=plan.steps, lost=plan.lost)
+
+    async def stamp(self, to: str, *, dry_run: bool = False) -> MigrationStamped:
+        """Say that the database is at a revision, or at none (`base`), without changing anything else of it.
+
+        Raises:
+            RevisionNotFound: There is no such revision.
+            MigrationRunning: Another process has been migrating for a minute.
+        """
+        self._actor.require(Scope.MIGRATIONS_RUN)
+        target = None if to == "base" else known(to).id
+        async with self._open_engine() as engine:
+            runner = Runner(engine, self._actor, Limits(PATIENCE, None), dry_run=dry_run, say=lambda _: None)
+            before = await runner.stamp(target)
+        lacking = pending(target)
+        return MigrationStamped(
+            current=target,
+            head=head(),
+            pending=[MigrationRead.model_validate(one) for one in lacking],
+            before=before,
+        )
+
+    async def _losses(self, current: str, target: str | None) -> list[str]:
+        """Return what the way back removes, and how much is in it; and who still works with it."""
+        from api.migrations.lint import removed  # noqa: PLC0415 - loads Alembic
+
+        lost = []
+        async with self._transaction(readonly=True) as session:
+            for what, rows in removed(current, target):
+                count = await crud.count(session, rows, most=MANY)
+                if count:
+                    lost.append(f"{what}: {f'more than {MANY}' if count > MANY else count} row{'s'[: count != 1]}")
+            lost += [
+                f"{server.host}, process {server.pid}, serves with revision {server.revision}"
+                for server in await crud.servers(session)
+            ]
+        return lost

@@ -1,11 +1,16 @@
 """Where a database stands, seen from this version of the code. Alembic is not needed for that."""
 
+from typing import Final
+
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.core.errors import ApictlError, Conflict, Kind, SchemaBehind
 from api.migrations import crud
 from api.migrations.revisions import BrokenMigrations, Revision, chain, head
 from api.migrations.schemas import MigrationRead, MigrationState
+
+# Tables by which a database is known as one of ours.
+OURS: Final = ("audit_entries", "users", "sessions")
 
 
 class DatabaseNewer(ApictlError):
@@ -55,23 +60,45 @@ async def state(session: AsyncSession) -> MigrationState:
         )
     current = found[0] if found else None
     if current is None and (tables := await crud.foreign_tables(session)):
-        raise ForeignDatabase(cause=f"there are {', '.join(tables[:3])}" + (" and others" if tables[3:] else ""))
+        cause = f"there are {', '.join(tables[:3])}" + (" and others" if tables[3:] else "")
+        if await crud.exists(session, *OURS):
+            raise ForeignDatabase(
+                "The database does not say which revision it is at", cause=cause, hint="apictl stamp says it"
+            )
+        raise ForeignDatabase(cause=cause)
     try:
         lacking = pending(current)
     except DatabaseNewer:
-        if not await crud.exists(session, "audit_entries", "users", "sessions"):
+        if not await crud.exists(session, *OURS):
             raise ForeignDatabase(cause=f"its revision is {current}, and tables of ours are missing") from None
         raise
     return MigrationState(current=current, head=head(), pending=[MigrationRead.model_validate(one) for one in lacking])
 
 
+async def is_only_expanded(session: AsyncSession) -> bool:
+    """Tell whether what the database has beyond this code takes away nothing that this code uses."""
+    own = {revision.id for revision in chain()}
+    noted = await crud.applied(session)
+    (at,) = await crud.current(session)
+    while at not in own:
+        step = noted.get(at)
+        if step is None or step.parent is None:
+            return False
+        if step.phase != "expand" and (step.unused_since or step.revision) not in own:
+            return False
+        at = step.parent
+    return at == head()
+
+
 def known(revision: str) -> Revision:
-    """Return a migration of this version, by its whole id or the beginning of it.
+    """Return a migration of this version, by its id, the beginning of it, or the word head.
 
     Raises:
         RevisionNotFound: There is none, or there are several.
     """
     found = [one for one in chain() if one.id.startswith(revision)]
+    if revision == "head":
+        found = list(chain()[-1:])
     if len(found) != 1:
         raise RevisionNotFound(f"There is no revision {revision}" if not found else f"Several begin with {revision}")
     return found[0]
@@ -108,13 +135,48 @@ def upwards(current: str | None, target: str | None) -> tuple[Revision, ...]:
     return steps
 
 
+def target_of(to: str | None) -> str | None:
+    """Return the whole id of the revision to stop at.
+
+    Raises:
+        RevisionNotFound: There is none.
+    """
+    return head() if to is None else known(to).id
+
+
+def downwards(current: str | None, to: str | None) -> tuple[str | None, list[Revision]]:
+    """Return where going back leads, and what it takes back, the newest first; without a revision, one step.
+
+    Raises:
+        RevisionNotFound: There is no such revision.
+        Conflict: The database is not beyond it.
+    """
+    ahead = {one.id for one in pending(current)}
+    there = [one for one in chain() if one.id not in ahead]
+    if not there:
+        raise Conflict("The database is empty: there is nothing to take back")
+    back_to = there[-1].parent if to is None else to
+    target = None if back_to in {None, "base"} else known(str(back_to)).id
+    ids = [one.id for one in there]
+    if target is not None and target not in ids[:-1]:
+        raise Conflict(
+            f"The database is at {current}: going back does not lead to {target}", hint="apictl migrate --to"
+        )
+    return target, list(reversed(there[ids.index(target) + 1 :] if target else there))
+
+
 async def require_head(session: AsyncSession) -> None:
-    """Go on only if the schema is the one that this code was built for.
+    """Go on only if this code can work on the schema: its own, or a newer one that takes away nothing of it.
 
     Raises:
         SchemaBehind: Migrations are pending.
-        DatabaseNewer: The database is ahead.
+        DatabaseNewer: The database is ahead, and not known to have only been added to.
     """
-    found = await state(session)
+    try:
+        found = await state(session)
+    except DatabaseNewer:
+        if await is_only_expanded(session):
+            return
+        raise
     if found.pending:
         raise SchemaBehind(f"The database lacks {len(found.pending)} migration(s)", hint="run: apictl migrate")

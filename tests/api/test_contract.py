@@ -201,7 +201,7 @@ def by_superuser(address: str, world: World, request: pytest.FixtureRequest) -> 
 @pytest.fixture
 def by_nobody(address: str, request: pytest.FixtureRequest) -> Any:
     """The document, for those without a good token."""
-    return described(address, request, examples=max(2, cases(10)))
+    return described(address, request, examples=cases(10))
 
 
 @schemathesis.pytest.from_fixture("by_superuser").parametrize()
@@ -219,6 +219,8 @@ def test_superuser(case: Case, world: World) -> None:
             world.restore()
 
 
+# That every route lets nobody in is in tests/project/test_default_deny.py, too.
+@pytest.mark.skipif(not THOROUGH, reason="a thousand requests that get nowhere: CI's second run has them")
 @schemathesis.pytest.from_fixture("by_nobody").parametrize()
 def test_nobody(case: Case) -> None:
     response = case.call_and_validate()

@@ -73,6 +73,7 @@ AS_ADA: Final = {
     "retire-key": ["{signing-key}", "--yes"],
     "migration-status": [],
     "migration-history": [],
+    "check-models": [],
 }
 
 

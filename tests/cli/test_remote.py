@@ -156,7 +156,7 @@ BEGUN: Final = {
     "device_code": "x",
     "user_code": "BCDF-BCDF",
     "verification_uri_complete": "http://127.0.0.1",
-    "interval": 1,
+    "interval": 0,
     "expires_in": 600,
 }
 TOKENS: Final = {"access_token": "a", "refresh_token": "r"}
@@ -245,8 +245,8 @@ async def test_a_server_forges_no_line(apictl: Apictl, elsewhere: dict[str, str]
         (BEGUN | {"user_code": "BCDF\nerror: the disk is on fire"}, TOKENS),
         (BEGUN | {"user_code": "BCDF" + " " * 60 + "error: the disk is on fire"}, TOKENS),
         (BEGUN | {"verification_uri_complete": "javascript:alert(1)"}, TOKENS),
-        (BEGUN | {"expires_in": 1}, {"access_token": "a\r\nX-Other: b", "refresh_token": "r"}),
-        (BEGUN | {"expires_in": 1}, {"access_token": "", "refresh_token": "r"}),
+        (BEGUN | {"expires_in": 0}, {"access_token": "a\r\nX-Other: b", "refresh_token": "r"}),
+        (BEGUN | {"expires_in": 0}, {"access_token": "", "refresh_token": "r"}),
     ):
         ended, _ = await asked_for(apictl, elsewhere, (200, begun), last=(200, tokens))
         assert (ended.code, "fire" in ended.err, (home / "apictl" / "login.json").exists()) == (7, False, False), begun
@@ -262,9 +262,9 @@ async def test_a_server_forges_no_line(apictl: Apictl, elsewhere: dict[str, str]
 
 async def test_a_server_that_never_decides_is_given_up(apictl: Apictl, elsewhere: dict[str, str]) -> None:
     pending = {"code": "authorization-pending", "error": "authorization_pending", "detail": "Nobody has decided"}
-    ended, requests = await asked_for(apictl, elsewhere, (200, BEGUN | {"expires_in": 2}), last=(400, pending))
+    ended, requests = await asked_for(apictl, elsewhere, (200, BEGUN | {"expires_in": 1}), last=(400, pending))
     assert (ended.code, "Nobody has decided" in ended.err) == (4, True), ended.err
-    assert len(requests) == 3
+    assert len(requests) > 2
 
 
 async def test_a_login_is_kept_before_anything_else_is_asked(

@@ -15,7 +15,7 @@ from api.core.actor import Actor, Scope
 from api.core.errors import NotAuthenticated
 from api.core.runtime import Runtime
 from api.factors.schemas import FactorConfirm
-from api.migrations.schemas import MigrationUpgrade
+from api.migrations.schemas import MigrationUpgrade, RollbackPlan
 from api.roles.schemas import Question, RoleCreate, RoleQuery, RoleUpdate
 from api.service_accounts.schemas import ServiceAccountCreate, ServiceAccountQuery
 from api.signing_keys.schemas import SigningKeyCreate, SigningKeyQuery
@@ -100,6 +100,7 @@ EXAMPLES: Final[dict[Any, Any]] = {
     TokenQuery: TokenQuery(),
     TokensRevoke: TokensRevoke(),
     MigrationUpgrade: MigrationUpgrade(),
+    RollbackPlan: RollbackPlan(current=None, to=None, steps=[], lost=[]),
     UserCreate: UserCreate(email="ada@example.com"),
     UserQuery: UserQuery(),
     UserUpdate: UserUpdate(full_name="Ada"),

@@ -40,6 +40,10 @@ ONLY_HTTP: Final = {
     "change_my_password": "the terminal's operator is no user",
 }
 ONLY_TERMINAL: Final = {
+    "rollback": "it loses data: whoever does it sees what, and has access to the database",
+    "stamp": "it repairs what HTTP needs whole",
+    "check_models": "a developer's question",
+    "make_migration": "it writes source",
     "serve": "starts what would have to answer",
     "dev": "starts what would have to answer",
     "login": "asks a server over HTTP",

@@ -20,6 +20,7 @@ from typing import Any
 # What commands import, once for all of them.
 from api import main as _application  # noqa: F401
 from api.migrations import service as _migrations  # noqa: F401
+from cli import remote
 from cli.commands import COMMANDS, load
 from cli.main import main, run
 from tests.support.postgres import compile_once
@@ -109,6 +110,8 @@ if __name__ == "__main__":
     for command in COMMANDS:
         load(command)
     compile_once()
+    # Nobody makes up their mind in these tests.
+    remote.SHORTEST = 0.05
     warm_up(sys.argv[2])
     # What is here already is nobody's garbage: children need not copy it to look at it.
     gc.freeze()

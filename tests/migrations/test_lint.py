@@ -1,0 +1,92 @@
+"""What a new migration is told about what it would do to others."""
+
+import pytest
+
+from api.migrations.lint import look_at
+from api.migrations.revisions import chain
+from tests.migrations.conftest import Source
+from tests.migrations.test_runs import CONCURRENTLY
+
+# Before the first release nobody was in the way.
+UNJUDGED = "5d0c3a9be147"
+
+
+@pytest.mark.parametrize(
+    ("up", "rules"),
+    [
+        ('op.add_column("users", sa.Column("x", sa.Text()))', []),
+        ('op.add_column("users", sa.Column("x", sa.Text(), server_default="", nullable=False))', []),
+        ('op.add_column("users", sa.Column("x", sa.Text(), nullable=False))', ["add-not-null"]),
+        (
+            'op.add_column("users", sa.Column("x", sa.Uuid(), server_default=sa.text("gen_random_uuid()")))',
+            ["volatile-default"],
+        ),
+        (
+            'op.add_column("users", sa.Column("x", sa.BigInteger(), sa.Identity(), nullable=False))',
+            ["volatile-default"],
+        ),
+        ('op.create_index("ix_x", "users", ["email"])', ["create-index"]),
+        ('op.create_index("ix_x", "users", ["email"], unique=True)', ["create-index"]),
+        ('op.execute("CREATE INDEX IF NOT EXISTS ix_x ON public.users (email)")', ["create-index"]),
+        ('op.create_index("ix_x", "users", ["email"], postgresql_concurrently=True)', ["concurrently"]),
+        (CONCURRENTLY, []),
+        ('op.alter_column("users", "full_name", nullable=False)', ["set-not-null"]),
+        ('op.alter_column("users", "full_name", nullable=True)', []),
+        ('op.alter_column("users", "full_name", type_=sa.LargeBinary())', ["change-type"]),
+        ('op.create_check_constraint("ck_x", "users", "full_name <> \'\'")', ["add-constraint"]),
+        ('op.create_check_constraint("ck_x", "users", "full_name <> \'\'", postgresql_not_valid=True)', []),
+        ('op.create_foreign_key("fk_x", "sessions", "users", ["label"], ["email"])', ["add-constraint"]),
+        ('op.create_unique_constraint("uq_x", "users", ["full_name"])', ["add-unique"]),
+        ('op.execute("ALTER TABLE users ADD CONSTRAINT uq_x UNIQUE USING INDEX ix_x")', []),
+        ('op.drop_column("users", "full_name")', ["drop-column"]),
+        ('op.drop_table("users")', ["drop-table"]),
+        ('op.alter_column("users", "full_name", new_column_name="x")', ["rename"]),
+        ('op.rename_table("users", "people")', ["rename"]),
+        ('op.execute("ALTER TABLE users RENAME CONSTRAINT a TO b")', []),
+        ("op.execute(\"UPDATE users SET full_name = ''\")", ["backfill"]),
+        ("op.execute(\"UPDATE users SET full_name = '' WHERE id IS NULL\")", []),
+        ('op.execute("DELETE FROM sessions")', ["backfill"]),
+        # In a table that it makes, nobody works yet.
+        ('op.create_table("x", sa.Column("y", sa.Text())); op.create_index("ix_y", "x", ["y"])', []),
+        ("op.get_bind().execute(sa.text('SELECT 1')).one()", ["unreadable"]),
+    ],
+)
+def test_what_is_said(source: Source, up: str, rules: list[str]) -> None:
+    source.add("test1", up, 'op.execute("SELECT 1")')
+    found = look_at(chain()[-1])
+    assert [finding.rule for finding in found] == rules
+    for finding in found:
+        assert "{" not in finding.message + finding.hint
+        assert finding.hint
+
+
+@pytest.mark.parametrize(
+    ("up", "rules"),
+    [
+        ('op.drop_column("users", "full_name")', ["in-use"]),
+        ('op.drop_table("users")', ["in-use"]),
+        ('op.alter_column("users", "full_name", new_column_name="x")', ["in-use"]),
+        ('op.drop_column("users", "nobody_has_it")', []),
+        ('op.drop_table("nobody_has_it")', []),
+    ],
+)
+def test_a_contract_step_takes_away_what_nobody_uses(source: Source, up: str, rules: list[str]) -> None:
+    source.add("test1", up, 'op.execute("SELECT 1")', phase="contract")
+    assert [finding.rule for finding in look_at(chain()[-1])] == rules
+
+
+@pytest.mark.parametrize("down", ["pass", "raise NotImplementedError"])
+def test_there_is_a_way_back_or_a_reason(source: Source, down: str) -> None:
+    source.add("test1", 'op.add_column("users", sa.Column("x", sa.Text()))', down)
+    assert [finding.rule for finding in look_at(chain()[-1])] == ["irreversible"]
+    source.add("test2", 'op.execute("SELECT 1")', down, accepted={"irreversible": "it makes nothing"})
+    assert look_at(chain()[-1]) == []
+
+
+def test_our_own_hurt_nobody() -> None:
+    ids = [one.id for one in chain()]
+    assert [(one.id, finding.rule) for one in chain()[ids.index(UNJUDGED) + 1 :] for finding in look_at(one)] == []
+
+
+def test_phase_is_said_by_all() -> None:
+    assert {one.phase for one in chain()} == {"expand", "contract"}
