@@ -1,7 +1,7 @@
 """Alembic's environment: uses the connection that a service hands over, or opens its own when Alembic runs bare."""
 
 import asyncio
-import getpass
+import os
 import socket
 from logging.config import fileConfig
 
@@ -17,12 +17,13 @@ from api.models import metadata
 def run(connection: Connection) -> None:
     """Run the migrations that the command asks for.
 
-    Where a transaction is open already, they all run in that one; otherwise each has its own, and may leave it for what
-    PostgreSQL does outside of a transaction only.
+    Where a transaction is open already, they all run in that one. Otherwise each has its own, which it may leave: there
+    are things that PostgreSQL does only outside of one.
     """
     recorder = context.config.attributes.get("recorder")
     if recorder is None:
-        who = {"actor": f"operator:{getpass.getuser()}", "door": "alembic", "host": socket.gethostname()}
+        # By its number: in a container, an account may have no name.
+        who = {"actor": f"operator:uid {os.getuid()}", "door": "alembic", "host": socket.gethostname()}
         recorder = Recorder(who)
     context.configure(
         connection=connection,

@@ -11,11 +11,14 @@ from cli.context import Call, command
 from cli.output import Item, Listing, Script, check_fields
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from api.migrations.authoring import AuthoringService
+    from api.migrations.schemas import FindingRead
     from api.migrations.service import MigrationService
 
 COLUMNS = ("id", "text", "phase", "is_applied", "applied_at", "actor", "door", "host")
-TABLE = ("id", "text", "is_applied", "applied_at", "actor", "phase")
+TABLE = ("id", "applied_at", "text", "actor", "phase", "is_applied")
 # Where a pipeline goes on only if nothing is left to do (Terraform's and Django's convention is another one each).
 PENDING = 10
 
@@ -58,7 +61,7 @@ async def migrate(
         ),
     ] = False,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Do nothing; show what would be done.", show_default=False)
+        bool, typer.Option("--plan", help="Do nothing; show what would be done, with exit code 10.", show_default=False)
     ] = False,
     sql: Annotated[bool, typer.Option("--sql", help="Do nothing; print the SQL.", show_default=False)] = False,
     lock_timeout: LockTimeout = 0.5,
@@ -84,19 +87,32 @@ async def migrate(
         raise BadRequest("--check, --plan and --sql are three questions", hint="ask one at a time")
     await answered(call, wait_for_database)
     if check:
-        found = await service(call).migration_state()
+        found = await service(call).migration_state(to)
         return Item(found.model_dump(mode="json"), exit_code=PENDING if found.pending else 0)
     if plan:
-        return Item((await service(call).plan(to)).model_dump(mode="json"))
+        planned = await service(call).plan(to)
+        for step in planned.steps:
+            say_findings(call, step.id, step.findings)
+        return Item(planned.model_dump(mode="json"), exit_code=PENDING if planned.steps else 0)
     if sql:
         return Script("sql", await service(call).sql(to))
-    # Before anything is done: the run commits by itself.
-    check_fields(Item(dict.fromkeys(MigrationRun.model_fields)), call.fields)
+    known_fields(call, MigrationRun)
     how = MigrationUpgrade(to=to, lock_timeout=lock_timeout, statement_timeout=statement_timeout, force=force)
     run = await service(call).upgrade(how, dry_run=call.dry_run, say=call.say)
     for migration in run.applied:
         call.say(f"applied {migration.id} {migration.text}" + (" (undone)" if call.dry_run else ""))
     return Item(run.model_dump(mode="json"), call.changed(changed=bool(run.applied)))
+
+
+def known_fields(call: Call, shown: "type[BaseModel]") -> None:
+    """Refuse a misspelt field before anything is done: what works on the schema commits by itself."""
+    check_fields(Item(dict.fromkeys(shown.model_fields)), call.fields)
+
+
+def say_findings(call: Call, revision: str, findings: "list[FindingRead]") -> None:
+    """Tell the person what a migration would do to others."""
+    for finding in findings:
+        call.say(f"{revision} {finding.rule}: {finding.message}. Instead: {finding.hint}")
 
 
 async def answered(call: Call, seconds: float) -> None:
@@ -152,13 +168,16 @@ async def rollback(
 
     Example: apictl rollback
     """
-    from api.migrations.schemas import MigrationUpgrade
+    from api.migrations.schemas import MigrationRolledBack, MigrationUpgrade
 
+    known_fields(call, MigrationRolledBack)
     plan = await service(call).rollback_plan(to)
     for step in plan.steps:
         call.say(f"This takes back {step.id} {step.text}")
     for lost in plan.lost:
         call.say(f"It would cost {lost}")
+    for server in plan.served_by:
+        call.say(f"A server runs: {server}; it may miss what goes")
     await call.confirm("takes the schema back to", expected=plan.to or "base")
     how = MigrationUpgrade(lock_timeout=lock_timeout, statement_timeout=statement_timeout)
     done = await service(call).rollback(plan, how, dry_run=call.dry_run, say=call.say)
@@ -176,6 +195,9 @@ async def stamp(
 
     Example: apictl stamp head
     """
+    from api.migrations.schemas import MigrationStamped
+
+    known_fields(call, MigrationStamped)
     await call.confirm("says, whatever is there, that this is the revision of the schema:", expected=revision)
     done = await service(call).stamp(revision, dry_run=call.dry_run)
     return Item(done.model_dump(mode="json"), call.changed(changed=done.before != [done.current]))
@@ -200,9 +222,11 @@ async def make_migration(
 
     Example: apictl make-migration "users have a time zone"
     """
+    from api.migrations.schemas import MigrationMade
+
+    known_fields(call, MigrationMade)
     made = await authoring(call).make_migration(text)
-    for finding in made.findings:
-        call.say(f"{finding.rule}: {finding.message}. Instead: {finding.hint}")
+    say_findings(call, made.id, made.findings)
     for lost in made.lost_on_rollback:
         call.say(f"Its downgrade cannot bring back what was there: {lost}")
     return Item(made.model_dump(mode="json"), call.changed(changed=True))

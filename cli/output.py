@@ -202,12 +202,14 @@ def show_table(result: Item | Listing, rows: list[dict[str, Any]], style: Style)
         shown = picked(rows[0], style.fields)
         width = max(map(len, shown))
         for name, value in shown.items():
-            inner = value if isinstance(value, list) and value and isinstance(value[0], dict) else None
+            inner = value if is_nested(value) else None
             # One line each, never broken: a token or an id is there to be copied.
             line = Text.assemble((name.ljust(width), "cyan"), "  ", "" if inner else readable(value))
             console.print(line, soft_wrap=True)
             if inner:
-                console.print(Padding(table(inner, fitting(inner, tuple(inner[0]), console.width - 2)), (0, 0, 0, 2)))
+                # What is in that in turn has no room there.
+                inside = [name for name in inner[0] if not any(is_nested(row.get(name)) for row in inner)]
+                console.print(Padding(table(inner, fitting(inner, inside, console.width - 2)), (0, 0, 0, 2)))
         return
     if not rows:
         style.say("There is nothing to show.")
@@ -217,6 +219,11 @@ def show_table(result: Item | Listing, rows: list[dict[str, Any]], style: Style)
     left_out = [] if style.fields else [name for name in result.table if name not in names]
     if left_out:
         style.say(f"No room for {', '.join(left_out)}: widen the terminal, or name what you want with --fields")
+
+
+def is_nested(value: Any) -> bool:
+    """Tell whether a value is a list of objects."""
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
 
 
 def fitting(rows: list[dict[str, Any]], names: Sequence[str], width: int) -> list[str]:

@@ -65,10 +65,8 @@ class ApiKeyCreate(Body):
     ] = DEFAULT_LIFE
 
 
-class ApiKeyRotate(BaseModel):
+class ApiKeyRotate(Body):
     """How to replace an API key."""
-
-    model_config = ConfigDict(extra="forbid")
 
     overlap: Annotated[
         int, Field(ge=0, le=90 * DAY, description="Seconds during which the old key goes on beside its successor.")

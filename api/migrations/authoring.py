@@ -15,7 +15,7 @@ from api.core.actor import Actor, Scope
 from api.core.errors import ApictlError, BadRequest, Kind
 from api.core.failures import translated
 from api.migrations.revisions import PACKAGED, chain, folder, read
-from api.migrations.schemas import FindingRead, MigrationMade, MigrationRead, ModelDifferences
+from api.migrations.schemas import FindingRead, MigrationMade, MigrationRead, MigrationText, ModelDifferences
 from api.migrations.state import require_head
 
 # Rules of the lint that say: whoever runs an older version misses it.
@@ -62,6 +62,7 @@ class AuthoringService:
             BadRequest: The source is not here.
         """
         self._actor.require(Scope.MIGRATIONS_RUN)
+        text = MigrationText(text=text).text
         from api.migrations.lint import look_at  # noqa: PLC0415 - loads Alembic
         from api.migrations.script import generate, sql_back  # noqa: PLC0415
 

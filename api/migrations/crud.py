@@ -54,6 +54,9 @@ async def lock(session: AsyncSession) -> bool:
     a CREATE INDEX CONCURRENTLY of whoever has the lock waits: both for ever, and PostgreSQL sees no deadlock.
     """
     got = await session.scalar(text("SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": LOCK})
+    if got:
+        # Beside a long migration, the transaction that holds the lock does nothing.
+        await limit(session, "idle_in_transaction_session_timeout", None)
     return bool(got)
 
 
@@ -135,9 +138,9 @@ async def servers(session: AsyncSession) -> list[Server]:
 
 
 async def count(session: AsyncSession, rows: str, *, most: int) -> int | None:
-    """Count the rows that a query's FROM and WHERE name, up to a number; None if it cannot be asked."""
+    """Count the rows that a query's FROM and WHERE name, up to a number; None if that fails, or takes too long."""
     try:
         found = await session.scalar(text(f"SELECT count(*) FROM (SELECT FROM {rows} LIMIT {most + 1}) AS few"))  # noqa: S608
-    except DBAPIError:
+    except (DBAPIError, TimeoutError):
         return None
     return int(found or 0)

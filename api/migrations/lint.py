@@ -12,6 +12,14 @@ from api.migrations.revisions import Revision
 from api.migrations.script import sql, sql_back
 
 NAME: Final = r'(?:"[^"]+"|\w+)(?:\.(?:"[^"]+"|\w+))?'
+SHORTHANDS: Final = {
+    "ALTER_TABLE": "ALTER TABLE (?:IF EXISTS )?(?:ONLY )?TABLE_NAME",
+    "ADD_COLUMN": "ADD (?!CONSTRAINT |PRIMARY |UNIQUE |CHECK |FOREIGN )(?:COLUMN )?(?:IF NOT EXISTS )?ITS_NAME",
+    "ALTER_COLUMN": "ALTER (?:COLUMN )?ITS_NAME",
+    "DROP_COLUMN": "DROP (?!CONSTRAINT )(?:COLUMN )?(?:IF EXISTS )?ITS_NAME",
+    "TABLE_NAME": f"(?P<table>{NAME})",
+    "ITS_NAME": f"(?P<name>{NAME})",
+}
 # Evaluated anew for each row: the whole table is written again.
 VOLATILE: Final = r"random\(|gen_random_uuid\(|uuid_generate|clock_timestamp\(|nextval\(|GENERATED|SERIAL"
 
@@ -22,6 +30,8 @@ CONCURRENTLY: Final = (
 )
 
 
+REPEATED: Final = "a build that is cut off leaves {name} behind, good for nothing and in the way of the next one"
+MIXED: Final = "it waits for its lock without end, and everybody behind it: lock_timeout ends with the transaction"
 LATER: Final = 'release code that does without it first; drop it later, in a migration with phase = "contract"'
 
 
@@ -45,60 +55,61 @@ class Rule(NamedTuple):
 
 
 def rule(name: str, pattern: str, message: str, hint: str, *, contract: bool = False) -> Rule:
-    """Return a rule whose pattern has TABLE_NAME and ITS_NAME for identifiers."""
-    pattern = pattern.replace("TABLE_NAME", f"(?P<table>{NAME})").replace("ITS_NAME", f"(?P<name>{NAME})")
+    """Return a rule whose pattern may have the shorthands."""
+    for short, whole in SHORTHANDS.items():
+        pattern = pattern.replace(short, whole)
     return Rule(name, re.compile(pattern, re.IGNORECASE | re.DOTALL), message, hint, contract)
 
 
 RULES: Final = (
     rule(
         "create-index",
-        r"CREATE (?:UNIQUE )?INDEX (?!CONCURRENTLY)(?:IF NOT EXISTS )?ITS_NAME ON (?:ONLY )?TABLE_NAME",
+        r"CREATE (?:UNIQUE )?INDEX (?!CONCURRENTLY)(?:(?:IF NOT EXISTS )?(?!ON )ITS_NAME )?ON (?:ONLY )?TABLE_NAME",
         "nobody can write to {table} while the index {name} is built",
         CONCURRENTLY,
     ),
     rule(
         "add-not-null",
-        r"ALTER TABLE TABLE_NAME ADD COLUMN ITS_NAME (?!.*DEFAULT)(?!.*GENERATED).*NOT NULL",
+        r"ALTER_TABLE ADD_COLUMN (?!.*DEFAULT)(?!.*GENERATED).*NOT NULL",
         "rows that are there have no value for {table}.{name}, and servers of an older version send none",
         "give it a server_default, or let it be null until a later contract step",
     ),
     rule(
         "volatile-default",
-        rf"ALTER TABLE TABLE_NAME ADD COLUMN ITS_NAME .*(?:DEFAULT.*)?(?:{VOLATILE})",
+        rf"ALTER_TABLE ADD_COLUMN .*(?:{VOLATILE})",
         "all of {table} is written again, and nobody can read it meanwhile: {name} has another value in each row",
         "add it without a default, fill it in batches, and set the default afterwards",
     ),
     rule(
         "set-not-null",
-        r"ALTER TABLE TABLE_NAME ALTER COLUMN ITS_NAME SET NOT NULL",
+        r"ALTER_TABLE ALTER_COLUMN SET NOT NULL",
         "nobody can read {table} while all of it is looked through for nulls in {name}",
         'op.create_check_constraint("{name}_present", "{table}", "{name} IS NOT NULL", postgresql_not_valid=True); in '
         "the next migration VALIDATE it, then SET NOT NULL, which looks at nothing any more, and drop the check",
     ),
     rule(
         "change-type",
-        r"ALTER TABLE TABLE_NAME ALTER COLUMN ITS_NAME TYPE",
+        r"ALTER_TABLE ALTER_COLUMN (?:SET DATA )?TYPE",
         "all of {table} may be written again, and nobody can read it meanwhile",
         "add a column of the new type, fill it in batches, read from it, and drop the old one in a contract step",
     ),
     rule(
         "add-constraint",
-        r"ALTER TABLE TABLE_NAME ADD CONSTRAINT ITS_NAME (?:CHECK|FOREIGN KEY)(?!.*NOT VALID)",
+        r"ALTER_TABLE ADD CONSTRAINT ITS_NAME (?:CHECK|FOREIGN KEY)(?!.*NOT VALID)",
         "nobody can write to {table} while all of it is looked through for {name}",
         "postgresql_not_valid=True, and in the next migration: "
         'op.execute("ALTER TABLE {table} VALIDATE CONSTRAINT {name}")',
     ),
     rule(
         "add-unique",
-        r"ALTER TABLE TABLE_NAME ADD CONSTRAINT ITS_NAME (?:UNIQUE|PRIMARY KEY)(?! USING INDEX)",
+        r"ALTER_TABLE ADD CONSTRAINT ITS_NAME (?:UNIQUE|PRIMARY KEY|EXCLUDE)(?! USING INDEX)",
         "nobody can read {table} while the index of {name} is built",
         'make a unique index CONCURRENTLY first (see create-index), then op.execute("ALTER TABLE {table} '
         'ADD CONSTRAINT {name} UNIQUE USING INDEX {name}")',
     ),
     rule(
         "drop-column",
-        r"ALTER TABLE TABLE_NAME DROP COLUMN ITS_NAME",
+        r"ALTER_TABLE DROP_COLUMN",
         "servers of an older version still use {table}.{name}",
         LATER,
         contract=True,
@@ -112,7 +123,7 @@ RULES: Final = (
     ),
     rule(
         "rename",
-        r"ALTER TABLE TABLE_NAME RENAME (?!CONSTRAINT )(?:COLUMN )?(?:(?!TO )ITS_NAME )?TO",
+        r"ALTER_TABLE RENAME (?!CONSTRAINT )(?:COLUMN )?(?:(?!TO )ITS_NAME )?TO",
         "servers of an older version look for it in {table} by its old name",
         'add the new one, write both, read the new one; drop the old one later, in a migration with phase = "contract"',
         contract=True,
@@ -134,25 +145,43 @@ def look_at(revision: Revision) -> list[Finding]:
         found = [Finding("unreadable", f"it cannot be shown as SQL ({type(error).__name__})", "look at it by eye")]
     else:
         found = list(judged(forward, revision))
-        if not is_reversible(revision):
+        back = the_way_back(revision)
+        if back == []:
             found.append(
                 Finding("irreversible", "there is no way back", "write its downgrade, or say in `accepted` why not")
+            )
+        if any(one.rule == "add-not-null" for one in judged(back or [], revision)):
+            found.append(
+                Finding("back-not-null", "the way back fails where there are rows", "give its column a server_default")
             )
     return [finding for finding in found if finding.rule not in revision.accepted]
 
 
 def judged(forward: list[str], revision: Revision) -> Iterator[Finding]:
     """Yield what the rules say about these statements."""
-    made = (re.match(rf"CREATE TABLE (?:IF NOT EXISTS )?({NAME})", one) for one in forward)
-    new = {bare(match[1]) for match in made if match}
+    tables = (re.match(rf"CREATE TABLE (?:IF NOT EXISTS )?({NAME})", one) for one in forward)
+    new = {bare(match[1]) for match in tables if match}
+    validated: set[str] = set()
+    dropped: set[str] = set()
     for statement in forward:
+        if looked := re.match(rf"ALTER TABLE ({NAME}) VALIDATE CONSTRAINT", statement, re.IGNORECASE):
+            # A NOT NULL that a valid check implies is set without a look.
+            validated.add(bare(looked[1]))
+        if gone := re.match(rf"DROP INDEX (?:CONCURRENTLY )?IF EXISTS ({NAME})", statement, re.IGNORECASE):
+            dropped.add(bare(gone[1]))
+        made = re.match(rf"CREATE (?:UNIQUE )?INDEX CONCURRENTLY (?!IF )({NAME}) ON", statement, re.IGNORECASE)
+        if revision.commits and made and bare(made[1]) not in dropped:
+            yield Finding("repeatable", REPEATED.format(name=bare(made[1])), CONCURRENTLY.format(**UNNAMED))
+        if revision.commits and re.match(r"ALTER TABLE (?!.*VALIDATE CONSTRAINT)", statement, re.IGNORECASE):
+            yield Finding("mixed", MIXED, "put it into a migration of its own, before or after this one")
         if "CONCURRENTLY" in statement and not revision.commits:
             yield Finding(
                 "concurrently", "PostgreSQL does nothing CONCURRENTLY in a transaction", CONCURRENTLY.format(**UNNAMED)
             )
         for one in RULES:
-            match = one.pattern.match(statement)
-            if match is None:
+            # What stands in quotes is no word of SQL.
+            match = one.pattern.match(re.sub("'[^']*'", "''", statement))
+            if match is None or (one.rule == "set-not-null" and bare(match["table"]) in validated):
                 continue
             names = UNNAMED | {key: bare(text) for key, text in match.groupdict().items() if text}
             if one.contract_may and revision.phase == "contract":
@@ -173,15 +202,15 @@ def is_in_use(table: str, name: str) -> bool:
     return found is not None and (name == UNNAMED["name"] or name in found.columns)
 
 
-def is_reversible(revision: Revision) -> bool:
-    """Tell whether the way back does anything."""
+def the_way_back(revision: Revision) -> list[str] | None:
+    """Return the statements of the downgrade; None if it cannot be shown."""
     try:
         back = statements(sql_back(revision.id, revision.parent))
     except NotImplementedError:
-        return False
+        return []
     except Exception:  # noqa: BLE001 - as above
-        return True
-    return any("alembic_version" not in one for one in back)
+        return None
+    return [one for one in back if "alembic_version" not in one]
 
 
 def removed(current: str, to: str | None) -> list[tuple[str, str]]:

@@ -66,10 +66,16 @@ def chain() -> tuple[Revision, ...]:
     while (following := by_parent.pop(ordered[-1].id if ordered else None, None)) is not None:
         ordered.append(following)
     if len(ordered) != len(found):
+        outside = sorted(f"{one.id} after {one.parent}" for one in found if one not in ordered)
         raise BrokenMigrations(
-            cause=f"{len(found)} files, but a chain of {len(ordered)}",
-            hint="look at: alembic heads; alembic history",
+            cause=f"outside of the chain: {', '.join(outside)}",
+            hint="two come after one, or one comes after none: correct down_revision in one of the files",
         )
+    for position, revision in enumerate(ordered):
+        if revision.unused_since is not None and revision.unused_since not in {one.id for one in ordered[:position]}:
+            raise BrokenMigrations(
+                cause=f"{revision.id}: unused_since is {revision.unused_since}", hint="it names a migration before it"
+            )
     return tuple(ordered)
 
 
@@ -84,8 +90,10 @@ def read(path: Path) -> Revision:
     Raises:
         BrokenMigrations: It does not say which revision it is, or after which.
     """
-    source = path.read_text(encoding="utf-8")
-    tree = ast.parse(source)
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError) as error:
+        raise BrokenMigrations(cause=f"{path.name} is no Python: {error}") from None
     values: dict[str, str | None] = {}
     accepted: list[str] = []
     for node in tree.body:
@@ -109,6 +117,6 @@ def read(path: Path) -> Revision:
         parent=values["down_revision"],
         phase=cast("Phase", phase),
         unused_since=values.get("unused_since"),
-        commits="autocommit_block" in source,
+        commits=any(isinstance(node, ast.Attribute) and node.attr == "autocommit_block" for node in ast.walk(tree)),
         accepted=frozenset(accepted),
     )

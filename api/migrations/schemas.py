@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.core.pagination import Page
 from api.core.text import Line
 from api.migrations.revisions import Phase
+from api.users.schemas import Body
 
 Revision = Annotated[Line, Field(min_length=1, max_length=64, examples=["5d0c3a9be147"])]
 Wait = Annotated[float, Field(ge=0.01, le=60, description="Seconds that a statement waits for others' locks, at most.")]
@@ -42,12 +43,12 @@ class RunRead(BaseModel):
     action: Annotated[str, Field(description="`upgrade`, `rollback` or `stamp`.")]
     revision_from: str | None
     revision_to: str | None
-    outcome: Annotated[str, Field(description="`succeeded` or `failed`; in the latter case nothing of it was kept.")]
-    error: Annotated[str | None, Field(description="What failed.")]
-    seconds: float | None
+    outcome: Annotated[str, Field(description="`succeeded` or `failed`.")]
     actor: str
+    seconds: float | None
     door: str
     host: str | None
+    error: Annotated[str | None, Field(description="What failed.")]
 
 
 class MigrationStatus(MigrationState):
@@ -63,10 +64,8 @@ class MigrationRun(MigrationState):
     applied: list[MigrationRead]
 
 
-class MigrationUpgrade(BaseModel):
+class MigrationUpgrade(Body):
     """How to bring the database forward."""
-
-    model_config = ConfigDict(extra="forbid")
 
     to: Annotated[Revision | None, Field(description="The revision to stop at; null: the newest.")] = None
     lock_timeout: Wait = 0.5
@@ -113,6 +112,7 @@ class RollbackPlan(BaseModel):
     to: str | None
     steps: list[MigrationRead]
     lost: Annotated[list[str], Field(description="What would be lost with it, and how many rows have it.")]
+    served_by: Annotated[list[str], Field(description="Servers that run now, which may miss it.")]
 
 
 class MigrationRolledBack(MigrationState):
@@ -142,6 +142,12 @@ class MigrationMade(MigrationRead):
     path: str
     findings: list[FindingRead]
     lost_on_rollback: Annotated[list[str], Field(description="What its downgrade makes again, but empty.")]
+
+
+class MigrationText(BaseModel):
+    """What a new migration does: it becomes its file's name, and the first line in it."""
+
+    text: Annotated[Line, Field(min_length=1, max_length=100, pattern=r'^[^"\\]+$')]
 
 
 class MigrationApplied(MigrationRead):

@@ -11,13 +11,16 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, delete, inspect
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import Insert, insert
 
 from api.migrations.models import AppliedMigration
 from api.migrations.revisions import chain, folder
 
 # As in alembic.ini, which only Alembic itself reads.
 FILE_NAME: Final = "%%(year)d%%(month).2d%%(day).2d_%%(hour).2d%%(minute).2d_%%(slug)s"
+# The migration that makes the table that they are noted in.
+NOTED_FROM: Final = "64aa6e514c97"
 TABLE: Final = AppliedMigration.__tablename__
 
 
@@ -48,6 +51,13 @@ class Recorder:
 
 def note(connection: Connection, revisions: list[str], who: dict[str, str]) -> None:
     """Write down that the database has these migrations, where that is not written already."""
+    statement = noting(revisions, who)
+    if statement is not None:
+        connection.execute(statement)
+
+
+def noting(revisions: list[str], who: dict[str, str]) -> Insert | None:
+    """Return the statement that writes it down; None if there is nothing to write."""
     rows = [
         {
             "revision": revision.id,
@@ -60,8 +70,7 @@ def note(connection: Connection, revisions: list[str], who: dict[str, str]) -> N
         for revision in chain()
         if revision.id in revisions
     ]
-    if rows:
-        connection.execute(insert(AppliedMigration).values(rows).on_conflict_do_nothing())
+    return insert(AppliedMigration).values(rows).on_conflict_do_nothing() if rows else None
 
 
 def configured(connection: Connection | None, recorder: Recorder | None = None) -> Config:
@@ -99,6 +108,12 @@ def sql(start: str | None, to: str) -> str:
     config = configured(None)
     config.output_buffer = config.stdout = buffer = StringIO()
     command.upgrade(config, f"{start or 'base'}:{to}", sql=True)
+    ids = [revision.id for revision in chain()]
+    done = ids[ids.index(start) + 1 if start else 0 : ids.index(to) + 1]
+    noted = noting(done, {"actor": "by hand", "door": "sql", "host": ""})
+    if noted is not None and ids.index(to) >= ids.index(NOTED_FROM):
+        options = {"literal_binds": True}
+        buffer.write(f"BEGIN;\n\n{noted.compile(dialect=postgresql.dialect(), compile_kwargs=options)};\n\nCOMMIT;\n")  # type: ignore[no-untyped-call]
     return buffer.getvalue()
 
 

@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.core.actor import Actor, Scope
+from api.core.errors import Conflict
 from api.core.runtime import Transaction
 from api.migrations import crud
 from api.migrations.revisions import chain, head
@@ -49,16 +50,25 @@ class MigrationService:
         self._open_engine = open_engine
         self._actor = actor
 
-    async def migration_state(self) -> MigrationState:
+    async def migration_state(self, to: str | None = None) -> MigrationState:
         """Return where the database stands, and no more: fast enough for a script that asks every second.
 
+        With a revision, only what is pending up to that one.
+
         Raises:
+            RevisionNotFound: There is no such revision.
+            Conflict: The database is beyond it.
             DatabaseNewer: At a revision that this code does not know.
             ForeignDatabase: The tables are not ours.
         """
         self._actor.require(Scope.MIGRATIONS_READ)
         async with self._transaction(readonly=True) as session:
-            return await state(session)
+            found = await state(session)
+        # Raises, if it is newer: whoever asks so wants to know.
+        pending(found.current)
+        if to is not None:
+            found.pending = [MigrationRead.model_validate(one) for one in upwards(found.current, known(to).id)]
+        return found
 
     async def plan(self, to: str | None) -> MigrationPlan:
         """Return what a run would do to the database, and to those who work on it meanwhile.
@@ -71,7 +81,7 @@ class MigrationService:
         """
         from api.migrations.lint import look_at  # noqa: PLC0415 - loads Alembic
 
-        current = (await self.migration_state()).current
+        current = (await self._state()).current
         target = target_of(to)
         # Nobody works on an empty database.
         look = look_at if current is not None else lambda _: []
@@ -95,9 +105,16 @@ class MigrationService:
         """
         from api.migrations.script import sql  # noqa: PLC0415 - loads Alembic
 
-        current = (await self.migration_state()).current
+        current = (await self._state()).current
         steps = upwards(current, target_of(to))
-        return sql(current, steps[-1].id) if steps else ""
+        try:
+            return sql(current, steps[-1].id) if steps else ""
+        except Exception as error:
+            raise Conflict(
+                "One of these migrations cannot be written as SQL: it needs a connection",
+                cause=f"{type(error).__name__}: {error}",
+                hint="apictl migrate --plan says which",
+            ) from error
 
     async def migration_status(self) -> MigrationStatus:
         """Return where the database stands, and what was done to it.
@@ -187,6 +204,7 @@ class MigrationService:
             to=target,
             steps=[MigrationRead.model_validate(one) for one in undone],
             lost=await self._losses(current, target) if current else [],
+            served_by=await self._served_by(),
         )
 
     async def rollback(
@@ -209,7 +227,7 @@ class MigrationService:
         limits = Limits(how.lock_timeout, how.statement_timeout)
         async with self._open_engine() as engine:
             runner = Runner(engine, self._actor, limits, dry_run=dry_run, say=say)
-            await runner.rollback(plan.current, plan.to, [known(step.id) for step in plan.steps])
+            await runner.rollback([known(step.id) for step in plan.steps])
             after = await runner.look()
         return MigrationRolledBack(**dict(after), undone=plan.steps, lost=plan.lost)
 
@@ -233,18 +251,33 @@ class MigrationService:
             before=before,
         )
 
+    async def _state(self) -> MigrationState:
+        self._actor.require(Scope.MIGRATIONS_READ)
+        async with self._transaction(readonly=True) as session:
+            return await state(session)
+
     async def _losses(self, current: str, target: str | None) -> list[str]:
         """Return what the way back removes, and how much is in it; and who still works with it."""
         from api.migrations.lint import removed  # noqa: PLC0415 - loads Alembic
 
         lost = []
+        try:
+            leaving = removed(current, target)
+        except Exception as error:  # noqa: BLE001 - a migration may do anything, where there is no connection
+            leaving = []
+            lost.append(f"what cannot be shown ({type(error).__name__}): look at the downgrades by eye")
         async with self._transaction(readonly=True) as session:
-            for what, rows in removed(current, target):
+            for what, rows in leaving:
                 count = await crud.count(session, rows, most=MANY)
-                if count:
+                if count is None:
+                    lost.append(f"{what}, whose rows could not be counted")
+                elif count:
                     lost.append(f"{what}: {f'more than {MANY}' if count > MANY else count} row{'s'[: count != 1]}")
-            lost += [
-                f"{server.host}, process {server.pid}, serves with revision {server.revision}"
+        return lost
+
+    async def _served_by(self) -> list[str]:
+        async with self._transaction(readonly=True) as session:
+            return [
+                f"{server.host}, process {server.pid}, with revision {server.revision}"
                 for server in await crud.servers(session)
             ]
-        return lost

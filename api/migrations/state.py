@@ -46,6 +46,8 @@ class RevisionNotFound(ApictlError):
 async def state(session: AsyncSession) -> MigrationState:
     """Return where the database stands; no permission is asked, because a start-up check has no actor.
 
+    Nothing is pending in one that is newer than this code, if it has only been added to: this code works on it.
+
     Raises:
         DatabaseNewer: At a revision that this code does not know.
         ForeignDatabase: The tables are not ours.
@@ -71,7 +73,9 @@ async def state(session: AsyncSession) -> MigrationState:
     except DatabaseNewer:
         if not await crud.exists(session, *OURS):
             raise ForeignDatabase(cause=f"its revision is {current}, and tables of ours are missing") from None
-        raise
+        if not await is_only_expanded(session):
+            raise
+        lacking = ()
     return MigrationState(current=current, head=head(), pending=[MigrationRead.model_validate(one) for one in lacking])
 
 
@@ -97,10 +101,12 @@ def known(revision: str) -> Revision:
         RevisionNotFound: There is none, or there are several.
     """
     found = [one for one in chain() if one.id.startswith(revision)]
-    if revision == "head":
-        found = list(chain()[-1:])
-    if len(found) != 1:
-        raise RevisionNotFound(f"There is no revision {revision}" if not found else f"Several begin with {revision}")
+    exact = chain()[-1:] if revision == "head" else [one for one in found if one.id == revision]
+    found = list(exact) or found
+    if len(found) != 1 or not revision:
+        raise RevisionNotFound(
+            f"Several revisions begin with {revision}" if revision and found else f"There is no revision {revision!r}"
+        )
     return found[0]
 
 
@@ -124,6 +130,9 @@ def upwards(current: str | None, target: str | None) -> tuple[Revision, ...]:
     Raises:
         Conflict: The database is beyond that one.
     """
+    if current is not None and current not in {one.id for one in chain()}:
+        # Newer, and only added to: there is nothing that this code could do to it.
+        return ()
     ahead = pending(current)
     if target == current or target is None:
         return ()
@@ -172,11 +181,6 @@ async def require_head(session: AsyncSession) -> None:
         SchemaBehind: Migrations are pending.
         DatabaseNewer: The database is ahead, and not known to have only been added to.
     """
-    try:
-        found = await state(session)
-    except DatabaseNewer:
-        if await is_only_expanded(session):
-            return
-        raise
+    found = await state(session)
     if found.pending:
         raise SchemaBehind(f"The database lacks {len(found.pending)} migration(s)", hint="run: apictl migrate")

@@ -16,7 +16,7 @@ from api.core.passwords import Passwords, WeakPassword
 from api.core.runtime import Runtime
 from api.main import create_app
 from api.migrations import revisions, runner
-from api.migrations.runner import MigrationRunning
+from api.migrations.refusals import MigrationRunning
 from api.migrations.schemas import MigrationUpgrade
 from api.migrations.service import MigrationService
 from api.users.models import User

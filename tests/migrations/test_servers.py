@@ -12,8 +12,8 @@ import pytest
 
 from api.config import Settings
 from api.main import create_app
-from api.migrations.revisions import chain, head
-from api.migrations.runner import OlderServers
+from api.migrations.refusals import OlderServers
+from api.migrations.revisions import BrokenMigrations, chain, head
 from api.migrations.state import DatabaseNewer
 from tests.migrations.conftest import Operator, Source
 from tests.migrations.test_runs import revision, runs
@@ -106,8 +106,15 @@ async def test_a_newer_database_is_served_if_nothing_was_taken_away(
     source.remove(*names)
     answer = await client.get("/health/ready")
     assert (answer.status_code, answer.json().get("code")) == ((200, None) if serves else (503, "database-newer"))
+    if serves:
+        assert (await operator.migrate()).applied == []
+        assert (await operator.service.migration_status()).current == names[-1]
+    else:
+        with pytest.raises(DatabaseNewer):
+            await operator.migrate()
+    # Whoever asks what is pending hears that it is newer.
     with pytest.raises(DatabaseNewer):
-        await operator.migrate()
+        await operator.service.migration_state()
 
 
 async def test_what_nobody_noted_is_not_served(
@@ -144,6 +151,28 @@ async def test_a_server_that_cannot_say_so_serves_all_the_same(
         transport = httpx2.ASGITransport(app=app)
         async with httpx2.AsyncClient(transport=transport, base_url="http://testserver") as client:
             assert (await client.get("/health/live")).status_code == 200
+
+
+async def test_serve_takes_a_newer_database_with_and_without_migrating(
+    apictl: Apictl, environment: dict[str, str], database: asyncpg.Connection, superuser: Any
+) -> None:
+    await database.execute(
+        "INSERT INTO schema_migrations (revision, parent, text, phase, actor, door, host) "
+        "VALUES ('newer', $1, 'more', 'expand', 'x', 'cli', 'x')",
+        head(),
+    )
+    await database.execute("UPDATE alembic_version SET version_num = 'newer'")
+    for flags in ([], ["--migrate"]):
+        with serving("serve", *flags, environment=environment, start=apictl.start) as server:
+            assert server.get("/health/ready")[0] == 200
+
+
+@pytest.mark.parametrize("since", ["nobody", "test1"])
+def test_what_nobody_uses_since_must_be_known(source: Source, since: str) -> None:
+    source.add("test1", TAKE, phase="contract", unused_since=since)
+    with pytest.raises(BrokenMigrations) as broken:
+        chain()
+    assert f"unused_since is {since}" in (broken.value.cause or "")
 
 
 @pytest.mark.parametrize("flags", [[], ["--migrate"]])

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
+from tempfile import TemporaryFile
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -45,7 +47,9 @@ async def test_a_plan_and_its_sql_do_nothing_and_are_what_is_done(
 ) -> None:
     environment = bare_environment(APICTL_DATABASE_URL=empty_url)
     assert (await apictl("migrate", "--to", MIDDLE, environment=environment)).code == 0
-    planned = (await apictl("migrate", "--plan", "-o", "json", environment=environment)).json()
+    answer = await apictl("migrate", "--plan", "-o", "json", environment=environment)
+    assert (answer.code, "add-constraint: nobody can write to second_factors" in answer.err) == (10, True)
+    planned = answer.json()
     assert [step["id"] for step in planned["steps"]] == [one.id for one in chain()[5:]]
     rules = {finding["rule"] for step in planned["steps"] for finding in step["findings"]}
     assert {"add-constraint", "add-unique"} <= rules
@@ -55,8 +59,11 @@ async def test_a_plan_and_its_sql_do_nothing_and_are_what_is_done(
         await connection.execute(written.out)
         assert await revision(connection) == head()
         found = [{tuple(row) for row in await one.fetch(SCHEMA)} for one in (connection, whole)]
+        noted = await connection.fetch("SELECT revision, door FROM schema_migrations ORDER BY applied_at")
     assert found[0] == found[1]
+    assert {tuple(row) for row in noted} == {(one.id, "sql") for one in chain()[5:]}
     assert (await apictl("migrate", "--sql", environment=environment)).out == ""
+    assert (await apictl("migrate", "--plan", environment=environment)).code == 0
     both = await apictl("migrate", "--sql", "--plan", environment=environment)
     assert (both.code, "ask one at a time" in both.err) == (2, True)
 
@@ -67,10 +74,16 @@ async def test_a_plan_and_its_sql_do_nothing_and_are_what_is_done(
         (["migrate", "--to", "nowhere"], 3, "apictl migration-history"),
         (["migrate", "--to", MIDDLE], 5, f"apictl rollback --to {MIDDLE}"),
         (["migrate", "--lock-timeout", "0"], 6, "lock_timeout"),
+        (["migrate", "--check", "--to", MIDDLE], 5, "apictl rollback"),
+        (["rollback", "--yes", "--fields", "nothing"], 2, "the fields are"),
+        (["stamp", "base", "--yes", "--fields", "nothing"], 2, "the fields are"),
         (["rollback", "--to", "nowhere", "--yes"], 3, "apictl migration-history"),
         (["rollback", "--to", str(head()), "--yes"], 5, "apictl migrate"),
         (["rollback"], 2, "--yes"),
         (["stamp", "nowhere", "--yes"], 3, "apictl migration-history"),
+        (["stamp", "", "--yes"], 3, "apictl migration-history"),
+        (["make-migration", 'a""" + b'], 6, "text"),
+        (["make-migration", ""], 6, "text"),
     ],
 )
 async def test_what_cannot_be_done_is_said(
@@ -107,11 +120,17 @@ async def test_it_waits_for_a_database_that_starts(apictl: Apictl, empty_url: st
 
         await asyncio.gather(copy(reader, other[1]), copy(other[0], writer), return_exceptions=True)
 
-    running = asyncio.create_task(apictl("migrate", "--wait-for-database", "30", environment=environment))
-    await asyncio.sleep(0)
-    async with await asyncio.start_server(forward, "127.0.0.1", port):
-        ended = await running
-    assert ended.code == 0, ended.err
+    line = ["migrate", "--wait-for-database", "30"]
+    with TemporaryFile("w+") as said:
+        files = (said.fileno(),) * 3
+        process = apictl.start(line, files, env=environment, cwd=None, terminal=False)
+        async with asyncio.timeout(30):
+            while not os.stat(said.fileno()).st_size:  # noqa: ASYNC110, PTH116 - it is another process that writes
+                await asyncio.sleep(0.02)
+        async with await asyncio.start_server(forward, "127.0.0.1", port):
+            code = await asyncio.to_thread(process.wait, 30)
+        said.seek(0)
+        assert (code, said.read().startswith("Waiting for the database")) == (0, True)
     # A password does not get right by waiting.
     wrong = parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":wrong@")).geturl()
     refused = await apictl(
@@ -207,6 +226,13 @@ async def test_a_role_without_the_right_is_told_so(apictl: Apictl, empty_url: st
     assert ended.code == 12, ended.err
     assert "permission denied for schema public" in ended.err
     assert "hint: grant" in ended.err
+
+
+async def test_nobody_stamps_what_has_no_tables_of_ours(apictl: Apictl, empty_url: str) -> None:
+    environment = bare_environment(APICTL_DATABASE_URL=empty_url)
+    ended = await apictl("stamp", "head", "--yes", environment=environment)
+    assert (ended.code, "apictl migrate" in ended.err) == (5, True)
+    assert (await apictl("migrate", "--check", environment=environment)).code == 10
 
 
 LOOK = """

@@ -100,7 +100,7 @@ EXAMPLES: Final[dict[Any, Any]] = {
     TokenQuery: TokenQuery(),
     TokensRevoke: TokensRevoke(),
     MigrationUpgrade: MigrationUpgrade(),
-    RollbackPlan: RollbackPlan(current=None, to=None, steps=[], lost=[]),
+    RollbackPlan: RollbackPlan(current=None, to=None, steps=[], lost=[], served_by=[]),
     UserCreate: UserCreate(email="ada@example.com"),
     UserQuery: UserQuery(),
     UserUpdate: UserUpdate(full_name="Ada"),

@@ -79,6 +79,7 @@ async def test_a_narrowed_token_is_not_its_owner(admin: httpx2.AsyncClient, clie
         ("PATCH", "/v1/users/me", {"full_name": "Eve"}),
         ("PUT", "/v1/users/me/password", {"current_password": PASSWORD, "new_password": NEW}),
         ("GET", "/v1/tokens", None),
+        ("GET", f"/v1/explain?user={SUPERUSER}&can=users:read", None),
     ):
         answer = await client.request(method, path, headers=narrowed, json=body)
         assert (answer.status_code, answer.json()["code"]) == (403, "missing-scope"), (method, path)
@@ -178,6 +179,21 @@ async def test_whoever_is_deactivated_while_something_is_waited_for_does_it_no_m
     assert (answer.status_code, answer.json()["code"]) == (401, "invalid-token")
     assert await database.fetchval("SELECT count(*) FROM users WHERE email = 'backdoor@example.com'") == 0
     assert await database.fetchval("SELECT count(*) FROM signing_keys") == 1
+
+
+async def test_what_is_made_by_what_ends_ends_with_it(client: httpx2.AsyncClient, admin: httpx2.AsyncClient) -> None:
+    """Also by a session that a key made, which ends with the key."""
+    new = {"user": SUPERUSER, "name": "x", "scopes": sorted(ALL_SCOPES), "expires_in": 600}
+    shown = (await admin.post("/v1/api-keys", json=new)).json()["key"]
+    ends = []
+    for _ in range(3):
+        asked = {"user": SUPERUSER, "expires_in": 86400}
+        made = (await client.post("/v1/tokens", json=asked, headers={"Authorization": f"Bearer {shown}"})).json()
+        shown = made["access_token"]
+        (session,) = [one for one in (await admin.get("/v1/tokens")).json()["items"] if one["id"] == made["session_id"]]
+        ends.append(session["expires_at"])
+    keys = (await admin.get("/v1/api-keys")).json()["items"]
+    assert ends == [keys[0]["expires_at"]] * 3
 
 
 async def test_a_key_makes_no_session_that_is_not_narrowed(
