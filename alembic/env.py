@@ -7,9 +7,12 @@ from logging.config import fileConfig
 
 from alembic import context
 from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.config import Settings
 from api.core.runtime import Runtime
+from api.migrations import crud
+from api.migrations.refusals import MigrationRunning
 from api.migrations.script import Recorder
 from api.models import metadata
 
@@ -38,12 +41,19 @@ def run(connection: Connection) -> None:
 
 
 async def run_bare() -> None:
-    """Open the configured database, as `alembic upgrade head` in a clone does."""
+    """Open the configured database, as `alembic upgrade head` in a clone does.
+
+    Under the lock of `apictl migrate`, which besides waits for others, bounds what it takes, and writes an audit log.
+    """
     async with (
         Runtime.open(Settings.load(), pool_size=1) as runtime,
         runtime.patient_engine() as engine,
+        AsyncSession(engine) as session,
         engine.connect() as connection,
     ):
+        if not await crud.lock(session):
+            raise MigrationRunning
+        await crud.let_snapshot_go(session)
         await connection.run_sync(run)
 
 

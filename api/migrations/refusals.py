@@ -64,7 +64,8 @@ def failure(revision: Revision, error: Exception) -> ApictlError:
     if meant is None or meant.kind in {Kind.INVALID, Kind.CONFLICT, Kind.SCHEMA}:
         return MigrationFailed(what, cause=cause, hint=hint)
     # The disk, the network, a permission, the time: the migration is not to blame.
-    return type(meant)(f"{what}: {meant.detail}", cause=cause, hint=meant.hint, retry_after=meant.retry_after)
+    hint = meant.hint or "run it again; if it takes longer than it may, with another --statement-timeout"
+    return type(meant)(f"{what}: {meant.detail}", cause=cause, hint=hint, retry_after=meant.retry_after)
 
 
 def statement_of(error: Exception) -> str:

@@ -22,6 +22,12 @@ async def test_both_doors_show_the_same(http_door: Door, cli_door: Door) -> None
         assert (shown[0]["current"], shown[0]["head"], shown[0]["pending"]) == (head(), head(), [])
 
 
+async def test_a_run_is_seen_by_who_looks(door: Door, database: asyncpg.Connection) -> None:
+    assert (await door.do("migration-status")).body["is_running"] is False
+    await database.execute("BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('apictl:migrations', 0))")
+    assert (await door.do("migration-status")).body["is_running"] is True
+
+
 async def test_an_empty_database_is_migrated_once_by_ten_at_once(apictl: Apictl, empty_url: str) -> None:
     environment = bare_environment(APICTL_DATABASE_URL=empty_url)
     before = await apictl("migration-status", "-o", "json", environment=environment)

@@ -4,6 +4,8 @@ import asyncio
 import json
 import random
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from api.migrations.refusals import MigrationBlocked
 from api.migrations.revisions import chain, head
 from api.migrations.schemas import MigrationUpgrade
 from tests.migrations.conftest import Operator, Source
+from tests.project.code import ROOT
 from tests.project.test_migrations import SCHEMA
 from tests.support import postgres
 from tests.support.cases import THOROUGH
@@ -162,7 +165,20 @@ async def test_a_statement_may_take_as_long_as_it_may(
     with pytest.raises(ApictlError) as late:
         await operator.migrate(statement_timeout=0.05)
     assert (late.value.code, "test1" in late.value.detail) == ("database-timeout", True)
+    assert "--statement-timeout" in (late.value.hint or "")
     assert await database.fetchval("SELECT current_setting('statement_timeout')") == "0"
+
+
+async def test_alembic_itself_keeps_out_of_the_way(empty_url: str) -> None:
+    line = [sys.executable, "-m", "alembic", "upgrade", "head"]
+    environment = bare_environment(APICTL_DATABASE_URL=empty_url)
+    async with postgres.connected(empty_url) as connection:
+        await connection.execute("BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('apictl:migrations', 0))")
+        ended = await asyncio.to_thread(
+            subprocess.run, line, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
+        assert (ended.returncode, "Another migration is running" in ended.stderr) == (1, True), ended.stderr
+        assert await connection.fetchval("SELECT to_regclass('alembic_version')") is None
 
 
 @pytest.mark.parametrize("up", ["op.execute('SELECT pg_sleep(60)')", SLOWLY])
