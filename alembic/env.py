@@ -61,6 +61,8 @@ def run_offline() -> None:
     """Print the SQL instead of running it."""
     context.configure(
         dialect_name="postgresql",
+        # By default, a percent sign would be written twice.
+        dialect_opts={"paramstyle": "named"},
         target_metadata=metadata,
         literal_binds=True,
         transaction_per_migration=True,

@@ -99,6 +99,8 @@ async def migrate(
     known_fields(call, MigrationRun)
     how = MigrationUpgrade(to=to, lock_timeout=lock_timeout, statement_timeout=statement_timeout, force=force)
     run = await service(call).upgrade(how, dry_run=call.dry_run, say=call.say)
+    if not run.pending and run.current != run.head and to is None:
+        call.say(f"The database is newer ({run.current}), and was only added to: this version has nothing to do there.")
     for migration in run.applied:
         call.say(f"applied {migration.id} {migration.text}" + (" (undone)" if call.dry_run else ""))
     return Item(run.model_dump(mode="json"), call.changed(changed=bool(run.applied)))

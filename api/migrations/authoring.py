@@ -18,8 +18,8 @@ from api.migrations.revisions import PACKAGED, chain, folder, read
 from api.migrations.schemas import FindingRead, MigrationMade, MigrationRead, MigrationText, ModelDifferences
 from api.migrations.state import require_head
 
-# Rules of the lint that say: whoever runs an older version misses it.
-TAKES_AWAY: Final = {"drop-column", "drop-table", "rename"}
+# Rules of the lint that say: whoever runs an older version misses it, or writes what is refused from then on.
+TAKES_AWAY: Final = {"add-not-null", "drop-column", "drop-table", "rename", "set-not-null"}
 
 
 class ModelsUnchanged(ApictlError):

@@ -169,7 +169,9 @@ def judged(forward: list[str], revision: Revision) -> Iterator[Finding]:
             validated.add(bare(looked[1]))
         if gone := re.match(rf"DROP INDEX (?:CONCURRENTLY )?IF EXISTS ({NAME})", statement, re.IGNORECASE):
             dropped.add(bare(gone[1]))
-        made = re.match(rf"CREATE (?:UNIQUE )?INDEX CONCURRENTLY (?!IF )({NAME}) ON", statement, re.IGNORECASE)
+        made = re.match(
+            rf"CREATE (?:UNIQUE )?INDEX CONCURRENTLY (?:IF NOT EXISTS )?({NAME}) ON", statement, re.IGNORECASE
+        )
         if revision.commits and made and bare(made[1]) not in dropped:
             yield Finding("repeatable", REPEATED.format(name=bare(made[1])), CONCURRENTLY.format(**UNNAMED))
         if revision.commits and re.match(r"ALTER TABLE (?!.*VALIDATE CONSTRAINT)", statement, re.IGNORECASE):

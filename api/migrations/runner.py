@@ -143,8 +143,10 @@ class Runner:
             async with alone(), AsyncSession(self._engine) as session:
                 await self._lock(session)
                 before = await crud.current(session)
-                if to is not None and not await crud.exists(session, *OURS):
-                    raise Conflict("There are no tables of ours here", hint="apictl migrate makes them")
+                if not await crud.exists(session, *OURS):
+                    raise Conflict(
+                        "There are no tables of apictl's here", hint="does APICTL_DATABASE_URL name its database?"
+                    )
                 connection = await session.connection()
                 await connection.run_sync(stamp, to, self._who)
                 if await crud.exists(session, "audit_entries"):

@@ -49,6 +49,7 @@ class RunRead(BaseModel):
     door: str
     host: str | None
     error: Annotated[str | None, Field(description="What failed.")]
+    forced: Annotated[list[str], Field(description="Servers of an older version that ran, with `force`.")]
 
 
 class MigrationStatus(MigrationState):
@@ -176,6 +177,7 @@ def run_read(entry: Any) -> RunRead:
         revision_to=detail.get("to"),
         outcome=detail.get("outcome", "succeeded"),
         error=detail.get("error"),
+        forced=detail.get("forced", []),
         seconds=detail.get("seconds"),
         actor=entry.actor,
         door=entry.door,

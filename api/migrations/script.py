@@ -112,8 +112,13 @@ def sql(start: str | None, to: str) -> str:
     done = ids[ids.index(start) + 1 if start else 0 : ids.index(to) + 1]
     noted = noting(done, {"actor": "by hand", "door": "sql", "host": ""})
     if noted is not None and ids.index(to) >= ids.index(NOTED_FROM):
-        options = {"literal_binds": True}
-        buffer.write(f"BEGIN;\n\n{noted.compile(dialect=postgresql.dialect(), compile_kwargs=options)};\n\nCOMMIT;\n")  # type: ignore[no-untyped-call]
+        dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
+        written = str(noted.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+        into, _, rows = written.partition(" VALUES ")
+        rows, _, conflict = rows.rpartition(" ON CONFLICT")
+        # Whoever runs it by hand may run past an error.
+        there = f"EXISTS (SELECT FROM alembic_version WHERE version_num = '{to}')"
+        buffer.write(f"{into} SELECT * FROM (VALUES {rows}) AS done WHERE {there} ON CONFLICT{conflict};\n")  # noqa: S608
     return buffer.getvalue()
 
 

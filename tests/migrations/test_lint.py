@@ -64,6 +64,11 @@ UNJUDGED = "5d0c3a9be147"
             ["repeatable"],
         ),
         (
+            """with op.get_context().autocommit_block():
+        op.create_index("ix_x", "users", ["email"], postgresql_concurrently=True, if_not_exists=True)""",
+            ["repeatable"],
+        ),
+        (
             'with op.get_context().autocommit_block(): op.add_column("users", sa.Column("x", sa.Text()))',
             ["mixed"],
         ),

@@ -169,6 +169,21 @@ async def test_a_statement_may_take_as_long_as_it_may(
     assert await database.fetchval("SELECT current_setting('statement_timeout')") == "0"
 
 
+async def test_sql_says_what_is_run_and_notes_only_what_was_done(
+    operator: Operator, source: Source, database: asyncpg.Connection
+) -> None:
+    source.add("test1", """op.execute("CREATE TABLE x (y text DEFAULT '100%')")""")
+    written = await operator.service.sql(None)
+    note = written[written.index("INSERT INTO schema_migrations") :]
+    # As psql does, which runs past an error.
+    await database.execute(note)
+    assert await database.fetchval("SELECT count(*) FROM schema_migrations WHERE revision = 'test1'") == 0
+    await database.execute(written)
+    assert await database.fetchval("SELECT door FROM schema_migrations WHERE revision = 'test1'") == "sql"
+    await database.execute("INSERT INTO x DEFAULT VALUES")
+    assert await database.fetchval("SELECT y FROM x") == "100%"
+
+
 async def test_alembic_itself_keeps_out_of_the_way(empty_url: str) -> None:
     line = [sys.executable, "-m", "alembic", "upgrade", "head"]
     environment = bare_environment(APICTL_DATABASE_URL=empty_url)

@@ -231,7 +231,8 @@ async def test_a_role_without_the_right_is_told_so(apictl: Apictl, empty_url: st
 async def test_nobody_stamps_what_has_no_tables_of_ours(apictl: Apictl, empty_url: str) -> None:
     environment = bare_environment(APICTL_DATABASE_URL=empty_url)
     ended = await apictl("stamp", "head", "--yes", environment=environment)
-    assert (ended.code, "apictl migrate" in ended.err) == (5, True)
+    assert (ended.code, "APICTL_DATABASE_URL" in ended.err) == (5, True)
+    assert (await apictl("stamp", "base", "--yes", environment=environment)).code == 5
     assert (await apictl("migrate", "--check", environment=environment)).code == 10
 
 
