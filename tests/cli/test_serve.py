@@ -22,6 +22,7 @@ from cli.context import Call
 from cli.server import listen
 from tests.conftest import PASSWORD
 from tests.postgres.machine import processes, until
+from tests.support.cases import THOROUGH
 from tests.support.processes import APICTL, Apictl, bare_environment
 from tests.support.server import serving
 
@@ -282,7 +283,10 @@ async def test_in_the_wrong_folder_nothing_is_made(apictl: Apictl, tmp_path: Pat
     assert os.listdir(tmp_path) == []  # noqa: PTH208 - one look at a folder, and nothing waits for it
 
 
-@pytest.mark.parametrize(("workers", "how"), [("1", signal.SIGTERM), ("2", signal.SIGTERM), ("2", signal.SIGINT)])
+@pytest.mark.parametrize(
+    ("workers", "how"),
+    [("1", signal.SIGINT), ("2", signal.SIGTERM), *([("1", signal.SIGTERM), ("2", signal.SIGINT)] if THOROUGH else [])],
+)
 def test_serve_answers_until_it_is_told_to_stop(
     apictl: Apictl, environment: dict[str, str], workers: str, how: signal.Signals
 ) -> None:
