@@ -218,11 +218,16 @@ def the_way_back(revision: Revision) -> list[str] | None:
 def removed(current: str, to: str | None) -> list[tuple[str, str]]:
     """Return what the way back removes: in words, and as the FROM of a query for the rows that have it."""
     found = []
+    # On the way back, a table may take another name before it goes.
+    now: dict[str, str] = {}
     for statement in statements(sql_back(current, to)):
         if "alembic_version" in statement:
             continue
+        if match := re.match(rf"ALTER TABLE ({NAME}) RENAME TO ({NAME})", statement, re.IGNORECASE):
+            now[match[2]] = now.pop(match[1], match[1])
         if match := re.match(rf"DROP TABLE (?:IF EXISTS )?({NAME})", statement, re.IGNORECASE):
-            found.append((f"the table {bare(match[1])}", match[1]))
+            table = now.get(match[1], match[1])
+            found.append((f"the table {bare(table)}", table))
         if match := re.match(rf"ALTER TABLE ({NAME}) DROP COLUMN ({NAME})", statement, re.IGNORECASE):
             table, column = match.groups()
             found.append((f"the column {bare(table)}.{bare(column)}", f"{table} WHERE {column} IS NOT NULL"))

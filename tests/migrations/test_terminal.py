@@ -144,9 +144,15 @@ async def test_going_back_says_what_it_costs(
 ) -> None:
     made = await apictl("create-service-account", "deploy", environment=environment)
     assert made.code == 0
+    await database.execute(
+        "INSERT INTO pending_logins (digest, user_id, verified_hash, expires_at) "
+        "SELECT '', id, '', now() FROM users LIMIT 1"
+    )
     with terminal("rollback", "--to", chain()[1].id, environment=environment, start=apictl.start) as seen:
         seen.wait_for("to go on: ")
         assert "It would cost the column users.kind: 2 rows" in seen.screen
+        # Which has another name by the time that it goes.
+        assert "It would cost the table pending_logins: 1 row\n" in seen.screen
         assert "It would cost the column users.name: 1 row\n" in seen.screen
         assert "It would cost rows of users WHERE kind = 'service': 1 row" in seen.screen
         assert f"This takes back {chain()[2].id} service accounts" in seen.screen
