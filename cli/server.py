@@ -136,11 +136,9 @@ async def check_database(call: Call) -> None:
 async def prepare(call: Call, *, email: str | None, password: str) -> bool:
     """Migrate the database, and create a superuser with this address if there is none; tell whether it did."""
     from api.core.actor import Actor
-    from api.core.errors import SchemaBehind
     from api.core.runtime import Runtime
     from api.migrations.schemas import MigrationUpgrade
     from api.migrations.service import MigrationService
-    from api.migrations.state import require_head
     from api.signing_keys.ring import fresh
     from api.tokens.keys import Keys
     from api.users.schemas import UserCreate
@@ -148,12 +146,7 @@ async def prepare(call: Call, *, email: str | None, password: str) -> bool:
 
     operator = Actor.operator(operator_name())
     async with Runtime.open(call.settings, pool_size=1) as runtime:
-        try:
-            # A newer database that was only added to needs nothing, and would not be known.
-            async with runtime.transaction(readonly=True) as session:
-                await require_head(session)
-        except SchemaBehind:
-            await MigrationService(runtime.transaction, runtime.patient_engine, operator).upgrade(MigrationUpgrade())
+        await MigrationService(runtime.transaction, runtime.patient_engine, operator).upgrade(MigrationUpgrade())
         (await fresh(Keys.load(call.settings), runtime, door="cli")).require_signing()
         if email is None:
             return False

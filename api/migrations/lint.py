@@ -180,9 +180,10 @@ def judged(forward: list[str], revision: Revision) -> Iterator[Finding]:
             yield Finding(
                 "concurrently", "PostgreSQL does nothing CONCURRENTLY in a transaction", CONCURRENTLY.format(**UNNAMED)
             )
+        # What stands in quotes is no word of SQL.
+        unquoted = re.sub("'[^']*'", "''", statement)
         for one in RULES:
-            # What stands in quotes is no word of SQL.
-            match = one.pattern.match(re.sub("'[^']*'", "''", statement))
+            match = one.pattern.match(unquoted)
             if match is None or (one.rule == "set-not-null" and bare(match["table"]) in validated):
                 continue
             names = UNNAMED | {key: bare(text) for key, text in match.groupdict().items() if text}
@@ -207,12 +208,16 @@ def is_in_use(table: str, name: str) -> bool:
 def the_way_back(revision: Revision) -> list[str] | None:
     """Return the statements of the downgrade; None if it cannot be shown."""
     try:
-        back = statements(sql_back(revision.id, revision.parent))
+        return backwards(revision.id, revision.parent)
     except NotImplementedError:
         return []
     except Exception:  # noqa: BLE001 - as above
         return None
-    return [one for one in back if "alembic_version" not in one]
+
+
+def backwards(current: str, to: str | None) -> list[str]:
+    """Return the statements that go back from one revision to another, without Alembic's own."""
+    return [one for one in statements(sql_back(current, to)) if "alembic_version" not in one]
 
 
 def removed(current: str, to: str | None) -> list[tuple[str, str]]:
@@ -220,9 +225,7 @@ def removed(current: str, to: str | None) -> list[tuple[str, str]]:
     found = []
     # On the way back, a table may take another name before it goes.
     now: dict[str, str] = {}
-    for statement in statements(sql_back(current, to)):
-        if "alembic_version" in statement:
-            continue
+    for statement in backwards(current, to):
         if match := re.match(rf"ALTER TABLE ({NAME}) RENAME TO ({NAME})", statement, re.IGNORECASE):
             now[match[2]] = now.pop(match[1], match[1])
         if match := re.match(rf"DROP TABLE (?:IF EXISTS )?({NAME})", statement, re.IGNORECASE):

@@ -5,7 +5,7 @@ import logging
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -115,17 +115,10 @@ class Runner:
                 await self._lock(session)
                 if (now := (await state(session)).current) != left[0].id:
                     raise Conflict(f"The database is at {now} by now", hint="look again: apictl migration-status")
-                together = list(takewhile(lambda one: not one.commits, left))
-                if together:
-                    await self._bounded(session)
-                    await self._run(await session.connection(), downgrade, together[-1].parent, together)
-                elif self._dry_run:
-                    self._say(f"{named(left[0])} cannot be tried: a dry run ends before it")
-                    return []
-                else:
-                    together = left[:1]
-                    await self._beside(session, downgrade, left[0].parent, together)
+                together = first_of(left)
                 to = together[-1].parent
+                if not await self._carry_out(session, downgrade, to, together):
+                    return []
                 # The first migration makes the audit log, too.
                 if await crud.exists(session, "audit_entries"):
                     await self._note(session, "migration.rollback", left[0].id, to, began)
@@ -149,8 +142,7 @@ class Runner:
                     )
                 connection = await session.connection()
                 await connection.run_sync(stamp, to, self._who)
-                if await crud.exists(session, "audit_entries"):
-                    await self._note(session, "migration.stamp", ", ".join(before) or None, to, began)
+                await self._note(session, "migration.stamp", ", ".join(before) or None, to, began)
                 await (session.rollback() if self._dry_run else session.commit())
         return before
 
@@ -181,34 +173,33 @@ class Runner:
                 todo = steps(before)
                 if not todo:
                     return []
-                together = list(takewhile(lambda one: not one.commits, todo))
-                more = await refuse_older(session, together or [todo[0]], force=self._limits.force)
-                if together:
-                    await self._bounded(session)
-                    await self._run(await session.connection(), upgrade, together[-1].id, together)
-                elif self._dry_run:
-                    self._say(f"{named(todo[0])} cannot be tried: a dry run ends before it")
+                together = first_of(todo)
+                more = await refuse_older(session, together, force=self._limits.force)
+                if not await self._carry_out(session, upgrade, together[-1].id, together):
                     return []
-                else:
-                    together = [todo[0]]
-                    await self._beside(session, upgrade, todo[0].id, together)
                 await self._note(session, "migration.upgrade", before, together[-1].id, began, **more)
                 await (session.rollback() if self._dry_run else session.commit())
                 return together
 
-    async def _bounded(self, session: AsyncSession) -> None:
-        await crud.limit(session, "lock_timeout", self._limits.lock)
-        await crud.limit(session, "statement_timeout", self._limits.statement)
+    async def _carry_out(self, session: AsyncSession, work: Work, to: str | None, together: list[Revision]) -> bool:
+        """Run what `first_of` returned in the session's transaction; False where a dry run could not undo it.
 
-    async def _beside(self, session: AsyncSession, work: Work, to: str | None, together: list[Revision]) -> None:
-        """Run a migration that leaves its transaction: the lock stays with the session, because it would be lost there.
-
-        Nothing bounds how long it waits: what is done CONCURRENTLY waits for all who see the database as it was, and
-        keeps nobody waiting.
+        A migration that leaves its transaction runs beside it: the lock stays here, because it would be lost there.
+        Nothing bounds how long that one waits: what is done CONCURRENTLY waits for all who see the database as it was,
+        and keeps nobody waiting.
         """
+        if not together[0].commits:
+            await crud.limit(session, "lock_timeout", self._limits.lock)
+            await crud.limit(session, "statement_timeout", self._limits.statement)
+            await self._run(await session.connection(), work, to, together)
+            return True
+        if self._dry_run:
+            self._say(f"{named(together[0])} cannot be tried: a dry run ends before it")
+            return False
         await crud.let_snapshot_go(session)
         async with self._engine.connect() as connection:
             await self._run(connection, work, to, together)
+        return True
 
     async def _run(self, connection: AsyncConnection, work: Work, to: str | None, together: list[Revision]) -> None:
         from api.migrations.script import Recorder  # noqa: PLC0415
@@ -277,6 +268,11 @@ class Runner:
                     await session.commit()
         except Exception as second:  # noqa: BLE001 - the first one is what everybody has to see
             log.warning("a failed migration could not be recorded: %s", type(second).__name__)
+
+
+def first_of(steps: Sequence[Revision]) -> list[Revision]:
+    """Return those of the steps, from the first one on, that share a transaction; or the one that leaves its own."""
+    return list(takewhile(lambda one: not one.commits, steps)) or [steps[0]]
 
 
 @asynccontextmanager

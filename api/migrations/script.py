@@ -1,6 +1,7 @@
 """Alembic at work. Imported only where it is needed: to look at a database's revision takes none of it."""
 
 from argparse import Namespace
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -105,29 +106,32 @@ def stamp(connection: Connection, to: str | None, who: dict[str, str]) -> None:
 
 def sql(start: str | None, to: str) -> str:
     """Return the SQL that goes forward from one revision to another."""
-    config = configured(None)
-    config.output_buffer = config.stdout = buffer = StringIO()
-    command.upgrade(config, f"{start or 'base'}:{to}", sql=True)
+    script = written(command.upgrade, f"{start or 'base'}:{to}")
     ids = [revision.id for revision in chain()]
     done = ids[ids.index(start) + 1 if start else 0 : ids.index(to) + 1]
     noted = noting(done, {"actor": "by hand", "door": "sql", "host": ""})
     if noted is not None and ids.index(to) >= ids.index(NOTED_FROM):
         dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
-        written = str(noted.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
-        into, _, rows = written.partition(" VALUES ")
+        note_text = str(noted.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+        into, _, rows = note_text.partition(" VALUES ")
         rows, _, conflict = rows.rpartition(" ON CONFLICT")
         # Whoever runs it by hand may run past an error.
         there = f"EXISTS (SELECT FROM alembic_version WHERE version_num = '{to}')"
-        buffer.write(f"{into} SELECT * FROM (VALUES {rows}) AS done WHERE {there} ON CONFLICT{conflict};\n")  # noqa: S608
-    return buffer.getvalue()
+        script += f"{into} SELECT * FROM (VALUES {rows}) AS done WHERE {there} ON CONFLICT{conflict};\n"  # noqa: S608
+    return script
 
 
 def sql_back(start: str, to: str | None) -> str:
     """Return the SQL that goes back from one revision to another."""
-    config = configured(None)
-    config.output_buffer = config.stdout = buffer = StringIO()
-    command.downgrade(config, f"{start}:{to or 'base'}", sql=True)
-    return buffer.getvalue()
+    return written(command.downgrade, f"{start}:{to or 'base'}")
+
+
+def written(run: Callable[..., None], steps: str) -> str:
+    """Return the SQL that Alembic writes for `from:to`, instead of running it."""
+    config, script = configured(None), StringIO()
+    config.output_buffer = script
+    run(config, steps, sql=True)
+    return script.getvalue()
 
 
 def differences(connection: Connection) -> list[str]:

@@ -61,9 +61,7 @@ class MigrationService:
             DatabaseNewer: At a revision that this code does not know.
             ForeignDatabase: The tables are not ours.
         """
-        self._actor.require(Scope.MIGRATIONS_READ)
-        async with self._transaction(readonly=True) as session:
-            found = await state(session)
+        found = await self._state()
         # Raises, if it is newer: whoever asks so wants to know.
         pending(found.current)
         if to is not None:
