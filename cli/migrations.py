@@ -85,6 +85,7 @@ async def migrate(
 
     if check + plan + sql > 1:
         raise BadRequest("--check, --plan and --sql are three questions", hint="ask one at a time")
+    how = MigrationUpgrade(to=to, lock_timeout=lock_timeout, statement_timeout=statement_timeout, force=force)
     await answered(call, wait_for_database)
     if check:
         found = await service(call).migration_state(to)
@@ -95,14 +96,13 @@ async def migrate(
             say_findings(call, step.id, step.findings)
         return Item(planned.model_dump(mode="json"), exit_code=PENDING if planned.steps else 0)
     if sql:
-        return Script("sql", await service(call).sql(to))
+        return Script("sql", await service(call).sql(how))
     known_fields(call, MigrationRun)
-    how = MigrationUpgrade(to=to, lock_timeout=lock_timeout, statement_timeout=statement_timeout, force=force)
     run = await service(call).upgrade(how, dry_run=call.dry_run, say=call.say)
-    if not run.pending and run.current != run.head and to is None:
+    if not run.pending and run.current != run.head:
         call.say(f"The database is newer ({run.current}), and was only added to: this version has nothing to do there.")
     for migration in run.applied:
-        call.say(f"applied {migration.id} {migration.text}" + (" (undone)" if call.dry_run else ""))
+        call.say(f"{'would apply' if call.dry_run else 'applied'} {migration.id} {migration.text}")
     return Item(run.model_dump(mode="json"), call.changed(changed=bool(run.applied)))
 
 

@@ -1,6 +1,7 @@
-"""What Ctrl-C and SIGTERM do: the program ends through every `finally`, with transactions rolled back."""
+"""What Ctrl-C, SIGTERM and a lost terminal do: the program ends through every `finally`, with transactions undone."""
 
 import signal
+import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -19,7 +20,15 @@ def on_terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(143)
 
 
+def on_hangup(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """Leave because the terminal is gone: a connection that broke."""
+    raise SystemExit(129)
+
+
 HANDLERS: Final = {signal.SIGINT: on_interrupt, signal.SIGTERM: on_terminate}
+if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+    # Under nohup, it goes on.
+    HANDLERS[signal.SIGHUP] = on_hangup
 
 
 def leave_at_once() -> None:
@@ -78,5 +87,6 @@ def complete(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(cancellable())
     except BaseException:
         if asked:
+            print("error: interrupted", file=sys.stderr)
             HANDLERS[asked[0]](asked[0], None)
         raise

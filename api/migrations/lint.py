@@ -12,6 +12,7 @@ from api.migrations.revisions import Revision
 from api.migrations.script import sql, sql_back
 
 NAME: Final = r'(?:"[^"]+"|\w+)(?:\.(?:"[^"]+"|\w+))?'
+NAMES: Final = rf"(?P<names>{NAME}(?:, {NAME})*)"
 SHORTHANDS: Final = {
     "ALTER_TABLE": "ALTER TABLE (?:IF EXISTS )?(?:ONLY )?TABLE_NAME",
     "ADD_COLUMN": "ADD (?!CONSTRAINT |PRIMARY |UNIQUE |CHECK |FOREIGN )(?:COLUMN )?(?:IF NOT EXISTS )?ITS_NAME",
@@ -32,7 +33,18 @@ CONCURRENTLY: Final = (
 
 REPEATED: Final = "a build that is cut off leaves {name} behind, good for nothing and in the way of the next one"
 MIXED: Final = "it waits for its lock without end, and everybody behind it: lock_timeout ends with the transaction"
+ENDS: Final = "the lock of migrations ends with the transaction, and what failed after that stays half done"
 LATER: Final = 'release code that does without it first; drop it later, in a migration with phase = "contract"'
+
+
+def pattern(text: str) -> re.Pattern[str]:
+    """Return a pattern for a statement, which may have the shorthands."""
+    for short, whole in SHORTHANDS.items():
+        text = text.replace(short, whole)
+    return re.compile(text, re.IGNORECASE | re.DOTALL)
+
+
+DROPPED: Final = pattern("ALTER_TABLE DROP_COLUMN")
 
 
 class Finding(NamedTuple):
@@ -54,11 +66,9 @@ class Rule(NamedTuple):
     contract_may: bool = False
 
 
-def rule(name: str, pattern: str, message: str, hint: str, *, contract: bool = False) -> Rule:
-    """Return a rule whose pattern may have the shorthands."""
-    for short, whole in SHORTHANDS.items():
-        pattern = pattern.replace(short, whole)
-    return Rule(name, re.compile(pattern, re.IGNORECASE | re.DOTALL), message, hint, contract)
+def rule(name: str, looks_like: str, message: str, hint: str, *, contract: bool = False) -> Rule:
+    """Return a rule for statements that look like this."""
+    return Rule(name, pattern(looks_like), message, hint, contract)
 
 
 RULES: Final = (
@@ -101,6 +111,12 @@ RULES: Final = (
         'op.execute("ALTER TABLE {table} VALIDATE CONSTRAINT {name}")',
     ),
     rule(
+        "add-reference",
+        r"ALTER_TABLE ADD_COLUMN .*\bREFERENCES\b",
+        "nobody can write to {table}, nor to the table that it names, while all of it is looked through for {name}",
+        "add the column alone; then the foreign key, see add-constraint",
+    ),
+    rule(
         "add-unique",
         r"ALTER_TABLE ADD CONSTRAINT ITS_NAME (?:UNIQUE|PRIMARY KEY|EXCLUDE)(?! USING INDEX)",
         "nobody can read {table} while the index of {name} is built",
@@ -122,8 +138,15 @@ RULES: Final = (
         contract=True,
     ),
     rule(
+        "truncate",
+        r"TRUNCATE (?:TABLE )?(?:ONLY )?TABLE_NAME",
+        "nobody can read {table} until the migration ends, and what servers have stored there is gone",
+        "delete in batches, outside of the migration or in an autocommit_block, what nobody needs",
+        contract=True,
+    ),
+    rule(
         "rename",
-        r"ALTER_TABLE RENAME (?!CONSTRAINT )(?:COLUMN )?(?:(?!TO )ITS_NAME )?TO",
+        r"ALTER_TABLE (?:SET SCHEMA|RENAME (?!CONSTRAINT )(?:COLUMN )?(?:(?!TO )ITS_NAME )?TO)",
         "servers of an older version look for it in {table} by its old name",
         'add the new one, write both, read the new one; drop the old one later, in a migration with phase = "contract"',
         contract=True,
@@ -140,11 +163,15 @@ RULES: Final = (
 def look_at(revision: Revision) -> list[Finding]:
     """Return what this migration would do to others, but for what it says that it accepts."""
     try:
-        forward = statements(sql(revision.parent, revision.id))
+        script = sql(revision.parent, revision.id)
     except Exception as error:  # noqa: BLE001 - a migration may do anything, where there is no connection
-        found = [Finding("unreadable", f"it cannot be shown as SQL ({type(error).__name__})", "look at it by eye")]
+        why = f"it cannot be shown as SQL ({type(error).__name__}: {error})"
+        found = [Finding("unreadable", why, "look at it by eye")]
     else:
-        found = list(judged(forward, revision))
+        found = list(judged(statements(script), revision))
+        # Alembic itself writes one.
+        if not revision.commits and len(re.findall(r"^\s*(?:COMMIT|ROLLBACK)\b", script, re.MULTILINE)) > 1:
+            found.append(Finding("ends-transaction", ENDS, "what has to commit: op.get_context().autocommit_block()"))
         back = the_way_back(revision)
         if back == []:
             found.append(
@@ -163,7 +190,8 @@ def judged(forward: list[str], revision: Revision) -> Iterator[Finding]:
     new = {bare(match[1]) for match in tables if match}
     validated: set[str] = set()
     dropped: set[str] = set()
-    for statement in forward:
+    # What stands in quotes is no word of SQL.
+    for statement in (one for whole in forward for one in actions(re.sub("'[^']*'", "''", whole))):
         if looked := re.match(rf"ALTER TABLE ({NAME}) VALIDATE CONSTRAINT", statement, re.IGNORECASE):
             # A NOT NULL that a valid check implies is set without a look.
             validated.add(bare(looked[1]))
@@ -180,10 +208,8 @@ def judged(forward: list[str], revision: Revision) -> Iterator[Finding]:
             yield Finding(
                 "concurrently", "PostgreSQL does nothing CONCURRENTLY in a transaction", CONCURRENTLY.format(**UNNAMED)
             )
-        # What stands in quotes is no word of SQL.
-        unquoted = re.sub("'[^']*'", "''", statement)
         for one in RULES:
-            match = one.pattern.match(unquoted)
+            match = one.pattern.match(statement)
             if match is None or (one.rule == "set-not-null" and bare(match["table"]) in validated):
                 continue
             names = UNNAMED | {key: bare(text) for key, text in match.groupdict().items() if text}
@@ -225,18 +251,27 @@ def removed(current: str, to: str | None) -> list[tuple[str, str]]:
     found = []
     # On the way back, a table may take another name before it goes.
     now: dict[str, str] = {}
-    for statement in backwards(current, to):
+    for statement in (one for whole in backwards(current, to) for one in actions(whole)):
         if match := re.match(rf"ALTER TABLE ({NAME}) RENAME TO ({NAME})", statement, re.IGNORECASE):
             now[match[2]] = now.pop(match[1], match[1])
-        if match := re.match(rf"DROP TABLE (?:IF EXISTS )?({NAME})", statement, re.IGNORECASE):
-            table = now.get(match[1], match[1])
-            found.append((f"the table {bare(table)}", table))
-        if match := re.match(rf"ALTER TABLE ({NAME}) DROP COLUMN ({NAME})", statement, re.IGNORECASE):
-            table, column = match.groups()
+        if match := re.match(rf"(?:DROP TABLE|TRUNCATE)(?: TABLE| IF EXISTS| ONLY)* {NAMES}", statement, re.IGNORECASE):
+            tables = [now.get(name, name) for name in match["names"].split(", ")]
+            found += [(f"the table {bare(table)}", table) for table in tables]
+        if match := DROPPED.match(statement):
+            table, column = match["table"], match["name"]
             found.append((f"the column {bare(table)}.{bare(column)}", f"{table} WHERE {column} IS NOT NULL"))
         if match := re.match(rf"DELETE FROM ({NAME}.*)", statement, re.IGNORECASE):  # noqa: S608
             found.append((f"rows of {match[1]}", match[1]))
     return found
+
+
+def actions(statement: str) -> list[str]:
+    """Return an ALTER TABLE with several actions as one statement each; any other as it is."""
+    match = re.match(SHORTHANDS["ALTER_TABLE"].replace("TABLE_NAME", NAME) + " ", statement, re.IGNORECASE)
+    if match is None:
+        return [statement]
+    parts = re.split(r", ?(?=(?:ADD|ALTER|DROP|RENAME|SET|VALIDATE) )", statement[match.end() :], flags=re.IGNORECASE)
+    return [match[0] + part for part in parts]
 
 
 UNNAMED: Final = {"table": "…", "name": "…"}

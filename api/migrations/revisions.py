@@ -91,9 +91,9 @@ def read(path: Path) -> Revision:
         BrokenMigrations: It does not say which revision it is, or after which.
     """
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = ast.parse(path.read_text(encoding="utf-8"), path.name)
     except (SyntaxError, ValueError) as error:
-        raise BrokenMigrations(cause=f"{path.name} is no Python: {error}") from None
+        raise BrokenMigrations(cause=f"{path.name} is no Python: {error}", hint="correct the file") from None
     values: dict[str, str | None] = {}
     accepted: list[str] = []
     for node in tree.body:
@@ -107,7 +107,10 @@ def read(path: Path) -> Revision:
             if isinstance(target, ast.Name) and target.id == "accepted" and isinstance(value, ast.Dict):
                 accepted = [str(key.value) for key in value.keys if isinstance(key, ast.Constant)]
     if not values.keys() >= NAMES:
-        raise BrokenMigrations(cause=f"{path.name} does not say its revision and down_revision")
+        raise BrokenMigrations(
+            cause=f"{path.name} does not say its revision and down_revision",
+            hint="apictl make-migration writes such files; what is no migration belongs elsewhere",
+        )
     phase = values.get("phase", "contract")
     if phase not in {"expand", "contract"}:
         raise BrokenMigrations(cause=f"{path.name}: phase is {phase}", hint='it is "expand" or "contract"')

@@ -34,6 +34,7 @@ PATIENCE: Final = 60.0
 # Seconds between two attempts, at most.
 LONGEST_PAUSE: Final = 5.0
 LOCKED: Final = "55P03"
+UNTRIED: Final = "{} cannot be tried: a dry run ends before it"
 
 Work = Callable[..., None]
 Steps = Callable[[str | None], tuple[Revision, ...]]
@@ -51,6 +52,11 @@ class Limits:
     statement: float | None
     force: bool = False
 
+    def as_sql(self) -> str:
+        """Return the statements that set them for a session."""
+        limits = {"lock_timeout": self.lock, "statement_timeout": self.statement or 0}
+        return "".join(f"SET {name} = '{int(seconds * 1000)}ms';\n" for name, seconds in limits.items())
+
 
 class Runner:
     """Runs migrations on connections of its own; one instance serves one call."""
@@ -64,6 +70,8 @@ class Runner:
         self._dry_run = dry_run
         self._say = say
         self._host = socket.gethostname()
+        # What the audit log has besides, whether it goes well or not.
+        self._forced: dict[str, Any] = {}
         self._who = {"actor": actor.name, "door": actor.door, "host": self._host}
 
     async def look(self) -> MigrationState:
@@ -135,6 +143,7 @@ class Runner:
         with translated():
             async with alone(), AsyncSession(self._engine) as session:
                 await self._lock(session)
+                await crud.limit(session, "lock_timeout", self._limits.lock)
                 before = await crud.current(session)
                 if not await crud.exists(session, *OURS):
                     raise Conflict(
@@ -174,11 +183,16 @@ class Runner:
                 if not todo:
                     return []
                 together = first_of(todo)
-                more = await refuse_older(session, together, force=self._limits.force)
+                self._forced = await refuse_older(session, together, force=self._limits.force)
                 if not await self._carry_out(session, upgrade, together[-1].id, together):
-                    return []
-                await self._note(session, "migration.upgrade", before, together[-1].id, began, **more)
-                await (session.rollback() if self._dry_run else session.commit())
+                    return together
+                await self._note(session, "migration.upgrade", before, together[-1].id, began)
+                if self._dry_run:
+                    await session.rollback()
+                    for one in todo[len(together) :][:1]:
+                        self._say(UNTRIED.format(named(one)))
+                else:
+                    await session.commit()
                 return together
 
     async def _carry_out(self, session: AsyncSession, work: Work, to: str | None, together: list[Revision]) -> bool:
@@ -194,7 +208,7 @@ class Runner:
             await self._run(await session.connection(), work, to, together)
             return True
         if self._dry_run:
-            self._say(f"{named(together[0])} cannot be tried: a dry run ends before it")
+            self._say(UNTRIED.format(named(together[0])))
             return False
         await crud.let_snapshot_go(session)
         async with self._engine.connect() as connection:
@@ -249,6 +263,7 @@ class Runner:
             "host": self._host,
             "seconds": round(time.monotonic() - began, 3),
             "outcome": "succeeded",
+            **self._forced,
         }
         await audit.add(session, self._actor, action=action, target=crud.RUNS, target_id=None, detail=detail | more)
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from api.core.pagination import Page
 from api.core.text import Line
@@ -145,10 +145,21 @@ class MigrationMade(MigrationRead):
     lost_on_rollback: Annotated[list[str], Field(description="What its downgrade makes again, but empty.")]
 
 
+def quotable(text: str) -> str:
+    """Return a text that can stand between quotation marks.
+
+    Raises:
+        ValueError: It has some itself.
+    """
+    if set(text) & set('"\\'):
+        raise ValueError("it stands between quotation marks in a file: it can have none, and no backslash")
+    return text
+
+
 class MigrationText(BaseModel):
     """What a new migration does: it becomes its file's name, and the first line in it."""
 
-    text: Annotated[Line, Field(min_length=1, max_length=100, pattern=r'^[^"\\]+$')]
+    text: Annotated[Line, Field(min_length=1, max_length=100), AfterValidator(quotable)]
 
 
 class MigrationApplied(MigrationRead):

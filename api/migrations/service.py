@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from typing import cast
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -9,7 +10,7 @@ from api.core.actor import Actor, Scope
 from api.core.errors import Conflict
 from api.core.runtime import Transaction
 from api.migrations import crud
-from api.migrations.revisions import chain, head
+from api.migrations.revisions import Phase, chain, head
 from api.migrations.runner import PATIENCE, Limits, Runner
 from api.migrations.schemas import (
     FindingRead,
@@ -95,8 +96,8 @@ class MigrationService:
             ],
         )
 
-    async def sql(self, to: str | None) -> str:
-        """Return the SQL of a run, for whoever wants to read it or to run it by hand.
+    async def sql(self, how: MigrationUpgrade) -> str:
+        """Return the SQL of a run with its limits, for whoever wants to read it or to run it by hand.
 
         Raises:
             As `plan`.
@@ -104,9 +105,10 @@ class MigrationService:
         from api.migrations.script import sql  # noqa: PLC0415 - loads Alembic
 
         current = (await self._state()).current
-        steps = upwards(current, target_of(to))
+        steps = upwards(current, target_of(how.to))
+        limits = Limits(how.lock_timeout, how.statement_timeout)
         try:
-            return sql(current, steps[-1].id) if steps else ""
+            return limits.as_sql() + sql(current, steps[-1].id) if steps else ""
         except Exception as error:
             raise Conflict(
                 "One of these migrations cannot be written as SQL: it needs a connection",
@@ -131,7 +133,7 @@ class MigrationService:
             )
 
     async def migration_history(self) -> list[MigrationApplied]:
-        """Return every migration, the newest first, and who applied it when.
+        """Return every migration, the newest first, and who applied it when; also those of a newer version.
 
         Raises:
             DatabaseNewer: At a revision that this code does not know.
@@ -141,7 +143,21 @@ class MigrationService:
         async with self._transaction(readonly=True) as session:
             pending = {one.id for one in (await state(session)).pending}
             noted = await crud.applied(session)
-        found = []
+        own = {revision.id for revision in chain()}
+        beyond = sorted((note for note in noted.values() if note.revision not in own), key=lambda note: note.applied_at)
+        found = [
+            MigrationApplied(
+                id=note.revision,
+                text=note.text,
+                phase=cast("Phase", note.phase),
+                is_applied=True,
+                applied_at=note.applied_at,
+                actor=note.actor,
+                door=note.door,
+                host=note.host,
+            )
+            for note in reversed(beyond)
+        ]
         for revision in reversed(chain()):
             note = noted.get(revision.id)
             found.append(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.migrations.lint import look_at
+from api.migrations.lint import look_at, removed
 from api.migrations.revisions import chain
 from tests.migrations.conftest import Source
 from tests.migrations.test_runs import CONCURRENTLY
@@ -75,6 +75,12 @@ UNJUDGED = "5d0c3a9be147"
         # In a table that it makes, nobody works yet.
         ('op.create_table("x", sa.Column("y", sa.Text())); op.create_index("ix_y", "x", ["y"])', []),
         ("op.get_bind().execute(sa.text('SELECT 1')).one()", ["unreadable"]),
+        ('op.execute("ALTER TABLE users ADD x text, ADD y numeric(1, 0) NOT NULL")', ["add-not-null"]),
+        ("op.execute(\"ALTER TABLE users ADD x text DEFAULT 'a, DROP full_name'\")", []),
+        ('op.execute("ALTER TABLE users ADD x uuid REFERENCES users (id)")', ["add-reference"]),
+        ('op.execute("ALTER TABLE users SET SCHEMA old")', ["rename"]),
+        ('op.execute("TRUNCATE sessions")', ["truncate"]),
+        ('op.execute("COMMIT")', ["ends-transaction"]),
     ],
 )
 def test_what_is_said(source: Source, up: str, rules: list[str]) -> None:
@@ -100,6 +106,21 @@ def test_what_is_said(source: Source, up: str, rules: list[str]) -> None:
 def test_a_contract_step_takes_away_what_nobody_uses(source: Source, up: str, rules: list[str]) -> None:
     source.add("test1", up, 'op.execute("SELECT 1")', phase="contract")
     assert [finding.rule for finding in look_at(chain()[-1])] == rules
+
+
+def test_the_way_back_says_all_that_it_takes(source: Source) -> None:
+    before = chain()[-1].id
+    down = """op.execute("TRUNCATE roles, sessions")
+    op.execute("ALTER TABLE users DROP full_name, DROP COLUMN IF EXISTS email")
+    op.execute("DROP TABLE IF EXISTS devices")"""
+    source.add("test1", 'op.execute("SELECT 1")', down)
+    assert removed("test1", before) == [
+        ("the table roles", "roles"),
+        ("the table sessions", "sessions"),
+        ("the column users.full_name", "users WHERE full_name IS NOT NULL"),
+        ("the column users.email", "users WHERE email IS NOT NULL"),
+        ("the table devices", "devices"),
+    ]
 
 
 @pytest.mark.parametrize("down", ["pass", "raise NotImplementedError"])

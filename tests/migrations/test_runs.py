@@ -104,6 +104,7 @@ async def test_what_leaves_its_transaction_is_applied_in_its_place_and_once(
     source.add("test2", CONCURRENTLY, CONCURRENTLY_BACK)
     source.add("test3", 'op.execute("CREATE TABLE after (id int)")')
     assert [one.id for one in (await operator.migrate(dry_run=True)).applied] == ["test1"]
+    assert operator.said[-1] == "migration test2 (test2) cannot be tried: a dry run ends before it"
     # A build that was cut off leaves an index that is good for nothing.
     await database.execute("CREATE INDEX ix_users_x ON users (email)")
     ended = await asyncio.gather(*(operator.migrate() for _ in range(4)))
@@ -135,7 +136,7 @@ async def test_whoever_waits_for_a_lock_lets_others_pass(
 ) -> None:
     monkeypatch.setattr(runner, "PATIENCE", 1.5)
     source.add("test0", 'op.execute("CREATE TABLE other (id int)")')
-    source.add("test1", 'op.add_column("users", sa.Column("x", sa.Text()))')
+    source.add("test1", 'op.add_column("users", sa.Column("x", sa.Text()))', 'op.drop_column("users", "x")')
     async with postgres.connected(database_url) as reader:
         await reader.execute("BEGIN; SELECT count(*) FROM users")
         running = asyncio.create_task(operator.migrate(lock_timeout=0.3))
@@ -155,7 +156,13 @@ async def test_whoever_waits_for_a_lock_lets_others_pass(
         await somebody_waits(database)
         await reader.execute("ROLLBACK")
         assert [one.id for one in (await running).applied] == ["test0", "test1"]
-    assert [run["outcome"] for run in await runs(database)] == ["failed", "succeeded"]
+        await reader.execute("BEGIN; SELECT count(*) FROM users")
+        with pytest.raises(MigrationBlocked) as blocked:
+            await operator.service.rollback(
+                await operator.service.rollback_plan("test0"), MigrationUpgrade(lock_timeout=0.1)
+            )
+        assert f"process {pid} " in (blocked.value.cause or "")
+    assert [run["outcome"] for run in await runs(database)] == ["failed", "succeeded", "failed"]
 
 
 async def test_a_statement_may_take_as_long_as_it_may(
@@ -166,6 +173,10 @@ async def test_a_statement_may_take_as_long_as_it_may(
         await operator.migrate(statement_timeout=0.05)
     assert (late.value.code, "test1" in late.value.detail) == ("database-timeout", True)
     assert "--statement-timeout" in (late.value.hint or "")
+    # What is only tried is no run, however it ends.
+    with pytest.raises(ApictlError):
+        await operator.migrate(statement_timeout=0.05, dry_run=True)
+    assert len(await runs(database)) == 1
     assert await database.fetchval("SELECT current_setting('statement_timeout')") == "0"
 
 
@@ -173,7 +184,8 @@ async def test_sql_says_what_is_run_and_notes_only_what_was_done(
     operator: Operator, source: Source, database: asyncpg.Connection
 ) -> None:
     source.add("test1", """op.execute("CREATE TABLE x (y text DEFAULT '100%')")""")
-    written = await operator.service.sql(None)
+    written = await operator.service.sql(MigrationUpgrade(lock_timeout=0.25))
+    assert written.startswith("SET lock_timeout = '250ms';\nSET statement_timeout = '0ms';\n")
     note = written[written.index("INSERT INTO schema_migrations") :]
     # As psql does, which runs past an error.
     await database.execute(note)

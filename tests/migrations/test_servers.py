@@ -109,6 +109,8 @@ async def test_a_newer_database_is_served_if_nothing_was_taken_away(
     if serves:
         assert (await operator.migrate()).applied == []
         assert (await operator.service.migration_status()).current == names[-1]
+        known = await operator.service.migration_history()
+        assert [one.id for one in known][: len(names) + 1] == [*reversed(names), ours]
     else:
         with pytest.raises(DatabaseNewer):
             await operator.migrate()
