@@ -94,21 +94,26 @@ async def migrate(
         planned = await service(call).plan(to)
         for step in planned.steps:
             say_findings(call, step.id, step.findings)
+        if not planned.steps and planned.current != planned.to:
+            say_newer(call, planned.current)
         return Item(planned.model_dump(mode="json"), exit_code=PENDING if planned.steps else 0)
     if sql:
         return Script("sql", await service(call).sql(how))
     known_fields(call, MigrationRun)
     run = await service(call).upgrade(how, dry_run=call.dry_run, say=call.say)
     if not run.pending and run.current != run.head:
-        call.say(f"The database is newer ({run.current}), and was only added to: this version has nothing to do there.")
-    for migration in run.applied:
-        call.say(f"{'would apply' if call.dry_run else 'applied'} {migration.id} {migration.text}")
+        say_newer(call, run.current)
     return Item(run.model_dump(mode="json"), call.changed(changed=bool(run.applied)))
 
 
 def known_fields(call: Call, shown: "type[BaseModel]") -> None:
     """Refuse a misspelt field before anything is done: what works on the schema commits by itself."""
     check_fields(Item(dict.fromkeys(shown.model_fields)), call.fields)
+
+
+def say_newer(call: Call, current: str | None) -> None:
+    """Tell the person that an older version than the database's own has nothing to do there."""
+    call.say(f"The database is newer ({current}), and was only added to: this version has nothing to do there.")
 
 
 def say_findings(call: Call, revision: str, findings: "list[FindingRead]") -> None:

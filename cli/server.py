@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import socket
     from types import FrameType
 
+    from fastapi import FastAPI
     from uvicorn import Config
 
     from api.config import Settings
@@ -25,7 +26,7 @@ Host = Annotated[str | None, typer.Option("--host", help="Address to listen on. 
 Port = Annotated[
     int | None, typer.Option("--port", help="Port; 0 takes a free one. Default: APICTL_LISTEN_PORT.", min=0, max=65535)
 ]
-APPLICATION = "api.main:create_app"
+APPLICATION = "cli.server:application"
 # Seconds that open requests have left when the server is told to stop: a person's, and a load balancer's.
 GRACE, LONG_GRACE = 2, 20
 
@@ -235,6 +236,19 @@ def url(listening: "socket.socket") -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def application() -> "FastAPI":
+    """Return the application, in a process of its own or in a child."""
+    import multiprocessing
+    import signal
+
+    from api.main import create_app
+
+    if multiprocessing.parent_process() is not None:
+        # A lost terminal is told to all of its processes: the parent ends us, in its time.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    return create_app()
+
+
 def config(call: Call, application: Any = APPLICATION, **options: Any) -> "Config":
     """Return uvicorn's configuration."""
     import uvicorn
@@ -265,11 +279,22 @@ def run_server(settings: "Config", listening: "socket.socket") -> None:
     # Children are started by `python -c`, which would look for modules in the current folder first.
     os.environ["PYTHONSAFEPATH"] = "1"
     codes = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+    def hang_up(*_: Any) -> None:
+        # Who serves in a terminal that is lost ends as by SIGTERM.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        ended.append(129)
+        os.kill(os.getpid(), signal.SIGTERM)
+
     ended: list[int] = []
     # uvicorn handles signals while it serves, and sends the first one again when it is done. By then nothing is left to
     # interrupt; an exception would only tear at the event loop while it is put away.
     for number, code in codes.items():
         signal.signal(number, lambda *_, code=code: ended.append(code))
+    # Not under nohup.
+    hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    if hangs_up:
+        signal.signal(signal.SIGHUP, hang_up)
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: "FrameType | None") -> None:
@@ -290,6 +315,11 @@ def run_server(settings: "Config", listening: "socket.socket") -> None:
         def handle_term(self) -> None:
             ended.append(143)
             super().handle_term()
+
+        def handle_hup(self) -> None:
+            # To uvicorn, it means: replace every process.
+            if hangs_up:
+                hang_up()
 
     server = Server(settings)
     if settings.should_reload:

@@ -3,7 +3,7 @@
 import signal
 import sys
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -72,6 +72,9 @@ def complete(work: Coroutine[Any, Any, T]) -> T:
         def cancel(number: int, _frame: FrameType | None) -> None:
             asked.append(signal.Signals(number))
             leave_at_once()
+            if number == signal.SIGHUP:
+                # The shell sends one too, and nobody is there who would be impatient.
+                signal.signal(number, signal.SIG_IGN)
             task.cancel()
             # The loop may be asleep.
             loop.call_soon_threadsafe(lambda: None)
@@ -87,6 +90,8 @@ def complete(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(cancellable())
     except BaseException:
         if asked:
-            print("error: interrupted", file=sys.stderr)
+            # Where the terminal is gone, there is nobody to tell.
+            with suppress(OSError):
+                print("error: interrupted", file=sys.stderr, flush=True)
             HANDLERS[asked[0]](asked[0], None)
         raise

@@ -112,6 +112,12 @@ def by_sqlstate(state: str, words: str) -> ApictlError | None:
 BY_SQLSTATE: Final[tuple[tuple[str, Callable[[str], ApictlError]], ...]] = (
     ("28", wrong_url),
     ("3D000", wrong_url),
+    (
+        "3F000",
+        lambda words: BadSettings(
+            "The database lacks the schema that we are to work in", cause=words, hint="CREATE SCHEMA, or search_path"
+        ),
+    ),
     ("42P01", lambda words: SchemaBehind(cause=words, hint="run: apictl migrate")),
     ("42703", lambda words: SchemaBehind(cause=words, hint="run: apictl migrate")),
     ("40001", lambda _: DatabaseUnreachable("Two writers got in each other's way", hint="try again")),

@@ -43,13 +43,14 @@ class AuthoringService:
 
         Raises:
             SchemaBehind: Migrations are pending: it cannot be.
+            DatabaseNewer: A newer version has migrated it.
         """
         self._actor.require(Scope.MIGRATIONS_READ)
         from api.migrations.script import differences  # noqa: PLC0415 - loads Alembic
 
         with translated():
             async with self._open_engine() as engine, AsyncSession(engine) as session:
-                await require_head(session)
+                await require_head(session, exactly=True)
                 found = await (await session.connection()).run_sync(differences)
         return ModelDifferences(differences=found)
 
@@ -58,6 +59,7 @@ class AuthoringService:
 
         Raises:
             SchemaBehind: Migrations are pending: they would be written once more.
+            DatabaseNewer: A newer version has migrated it.
             ModelsUnchanged: There is nothing to write.
             BadRequest: The source is not here.
         """
@@ -70,7 +72,7 @@ class AuthoringService:
             raise BadRequest("The migrations are in an installed package", hint="work in a clone of the source")
         with translated():
             async with self._open_engine() as engine, AsyncSession(engine) as session:
-                await require_head(session)
+                await require_head(session, exactly=True)
                 path = await (await session.connection()).run_sync(generate, text)
         if path is None:
             raise ModelsUnchanged

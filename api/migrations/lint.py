@@ -10,41 +10,31 @@ from typing import Final, NamedTuple
 
 from api.migrations.revisions import Revision
 from api.migrations.script import sql, sql_back
+from api.migrations.statements import NAME, UNQUOTED, actions, bare, pattern, statements
 
-NAME: Final = r'(?:"[^"]+"|\w+)(?:\.(?:"[^"]+"|\w+))?'
-NAMES: Final = rf"(?P<names>{NAME}(?:, {NAME})*)"
-SHORTHANDS: Final = {
-    "ALTER_TABLE": "ALTER TABLE (?:IF EXISTS )?(?:ONLY )?TABLE_NAME",
-    "ADD_COLUMN": "ADD (?!CONSTRAINT |PRIMARY |UNIQUE |CHECK |FOREIGN )(?:COLUMN )?(?:IF NOT EXISTS )?ITS_NAME",
-    "ALTER_COLUMN": "ALTER (?:COLUMN )?ITS_NAME",
-    "DROP_COLUMN": "DROP (?!CONSTRAINT )(?:COLUMN )?(?:IF EXISTS )?ITS_NAME",
-    "TABLE_NAME": f"(?P<table>{NAME})",
-    "ITS_NAME": f"(?P<name>{NAME})",
-}
 # Evaluated anew for each row: the whole table is written again.
 VOLATILE: Final = r"random\(|gen_random_uuid\(|uuid_generate|clock_timestamp\(|nextval\(|GENERATED|SERIAL"
 
-CONCURRENTLY: Final = (
+UNNAMED: Final = {"table": "…", "name": "…"}
+DROP_CONCURRENTLY: Final = (
     "in a migration of its own, with op.get_context().autocommit_block(): "
-    'op.drop_index("{name}", table_name="{table}", if_exists=True, postgresql_concurrently=True), and then '
-    'op.create_index("{name}", "{table}", …, postgresql_concurrently=True)'
+    'op.drop_index("{name}", table_name="{table}", if_exists=True, postgresql_concurrently=True)'
 )
-
-
+CONCURRENTLY: Final = (
+    DROP_CONCURRENTLY + ', and then op.create_index("{name}", "{table}", …, postgresql_concurrently=True)'
+)
 REPEATED: Final = "a build that is cut off leaves {name} behind, good for nothing and in the way of the next one"
 MIXED: Final = "it waits for its lock without end, and everybody behind it: lock_timeout ends with the transaction"
 ENDS: Final = "the lock of migrations ends with the transaction, and what failed after that stays half done"
 LATER: Final = 'release code that does without it first; drop it later, in a migration with phase = "contract"'
 
-
-def pattern(text: str) -> re.Pattern[str]:
-    """Return a pattern for a statement, which may have the shorthands."""
-    for short, whole in SHORTHANDS.items():
-        text = text.replace(short, whole)
-    return re.compile(text, re.IGNORECASE | re.DOTALL)
-
-
 DROPPED: Final = pattern("ALTER_TABLE DROP_COLUMN")
+RENAMED: Final = pattern("ALTER_TABLE RENAME TO ITS_NAME")
+VALIDATED: Final = pattern("ALTER_TABLE VALIDATE CONSTRAINT ITS_NAME")
+EMPTIED: Final = pattern("(?:DROP TABLE|TRUNCATE)(?: TABLE| IF EXISTS)*+ TABLE_NAME")
+DROPPED_SCHEMA: Final = pattern("DROP SCHEMA (?:IF EXISTS )?+ITS_NAME")
+# Of what it returns, nothing is counted.
+DELETED: Final = pattern(rf"DELETE FROM (?:ONLY )?+TABLE_NAME(?:.*?(?= RETURNING\b{UNQUOTED})|.*)")  # noqa: S608 - a pattern
 
 
 class Finding(NamedTuple):
@@ -80,7 +70,7 @@ RULES: Final = (
     ),
     rule(
         "add-not-null",
-        r"ALTER_TABLE ADD_COLUMN (?!.*DEFAULT)(?!.*GENERATED).*NOT NULL",
+        r"ALTER_TABLE ADD_COLUMN (?!.*DEFAULT\b(?! NULL\b))(?!.*GENERATED).*NOT NULL",
         "rows that are there have no value for {table}.{name}, and servers of an older version send none",
         "give it a server_default, or let it be null until a later contract step",
     ),
@@ -92,7 +82,8 @@ RULES: Final = (
     ),
     rule(
         "set-not-null",
-        r"ALTER_TABLE ALTER_COLUMN SET NOT NULL",
+        r"ALTER_TABLE (?:ALTER (?:COLUMN )?+(?=ANY_NAME SET NOT NULL)"
+        r"|ADD (?:CONSTRAINT ANY_NAME )?+NOT NULL (?!.*NOT VALID))ITS_NAME",
         "nobody can read {table} while all of it is looked through for nulls in {name}",
         'op.create_check_constraint("{name}_present", "{table}", "{name} IS NOT NULL", postgresql_not_valid=True); in '
         "the next migration VALIDATE it, then SET NOT NULL, which looks at nothing any more, and drop the check",
@@ -104,21 +95,21 @@ RULES: Final = (
         "add a column of the new type, fill it in batches, read from it, and drop the old one in a contract step",
     ),
     rule(
-        "add-constraint",
-        r"ALTER_TABLE ADD CONSTRAINT ITS_NAME (?:CHECK|FOREIGN KEY)(?!.*NOT VALID)",
-        "nobody can write to {table} while all of it is looked through for {name}",
-        "postgresql_not_valid=True, and in the next migration: "
-        'op.execute("ALTER TABLE {table} VALIDATE CONSTRAINT {name}")',
+        "rewrite",
+        r"ALTER_TABLE SET (?:LOGGED|UNLOGGED|TABLESPACE)\b",
+        "all of {table} is written again, and nobody can read it meanwhile",
+        "do it outside of migrations, when nobody works with {table}",
     ),
     rule(
-        "add-reference",
-        r"ALTER_TABLE ADD_COLUMN .*\bREFERENCES\b",
-        "nobody can write to {table}, nor to the table that it names, while all of it is looked through for {name}",
-        "add the column alone; then the foreign key, see add-constraint",
+        "add-constraint",
+        r"ALTER_TABLE ADD_WITH(?:CHECK|FOREIGN KEY|REFERENCES)\b(?!.*NOT VALID)",
+        "nobody can write to {table}, nor to a table that it refers to, while all of it is looked through for {name}",
+        "add a column alone, and then its constraint; a constraint with postgresql_not_valid=True, and in the next "
+        'migration: op.execute("ALTER TABLE {table} VALIDATE CONSTRAINT {name}")',
     ),
     rule(
         "add-unique",
-        r"ALTER_TABLE ADD CONSTRAINT ITS_NAME (?:UNIQUE|PRIMARY KEY|EXCLUDE)(?! USING INDEX)",
+        r"ALTER_TABLE ADD_WITH(?:UNIQUE\b|PRIMARY KEY\b|EXCLUDE (?:USING\b|\())(?! USING INDEX)",
         "nobody can read {table} while the index of {name} is built",
         'make a unique index CONCURRENTLY first (see create-index), then op.execute("ALTER TABLE {table} '
         'ADD CONSTRAINT {name} UNIQUE USING INDEX {name}")',
@@ -131,18 +122,30 @@ RULES: Final = (
         contract=True,
     ),
     rule(
+        "drop-index",
+        r"DROP INDEX (?!CONCURRENTLY )(?:IF EXISTS )?+ITS_NAME",
+        "nobody can read or write the table of {name} while it waits for its lock",
+        DROP_CONCURRENTLY,
+    ),
+    rule(
         "drop-table",
-        r"DROP TABLE (?:IF EXISTS )?TABLE_NAME",
+        r"DROP (?:TABLE|SCHEMA(?=.* CASCADE)) (?:IF EXISTS )?+TABLE_NAME",
         "servers of an older version still use {table}",
         LATER,
         contract=True,
     ),
     rule(
         "truncate",
-        r"TRUNCATE (?:TABLE )?(?:ONLY )?TABLE_NAME",
+        r"TRUNCATE (?:TABLE )?+TABLE_NAME",
         "nobody can read {table} until the migration ends, and what servers have stored there is gone",
         "delete in batches, outside of the migration or in an autocommit_block, what nobody needs",
         contract=True,
+    ),
+    rule(
+        "lock-table",
+        r"LOCK (?:TABLE )?+TABLE_NAME",
+        "others wait for {table} until the migration ends",
+        "leave it out: each statement takes the lock that it needs",
     ),
     rule(
         "rename",
@@ -153,7 +156,7 @@ RULES: Final = (
     ),
     rule(
         "backfill",
-        r"(?:UPDATE|DELETE FROM) (?!alembic_version)TABLE_NAME\b(?!.*\bWHERE\b)",
+        r"(?:UPDATE|DELETE FROM) (?!alembic_version)(?:ONLY )?+TABLE_NAME(?!\w)(?!.*\bWHERE\b)",
         "every row of {table} stays locked until the migration ends",
         "do it in batches, outside of the migration or in an autocommit_block",
     ),
@@ -168,9 +171,10 @@ def look_at(revision: Revision) -> list[Finding]:
         why = f"it cannot be shown as SQL ({type(error).__name__}: {error})"
         found = [Finding("unreadable", why, "look at it by eye")]
     else:
-        found = list(judged(statements(script), revision))
+        forward = statements(script)
+        found = list(judged(forward, revision))
         # Alembic itself writes one.
-        if not revision.commits and len(re.findall(r"^\s*(?:COMMIT|ROLLBACK)\b", script, re.MULTILINE)) > 1:
+        if not revision.commits and sum(one.upper().startswith(("COMMIT", "ROLLBACK")) for one in forward) > 1:
             found.append(Finding("ends-transaction", ENDS, "what has to commit: op.get_context().autocommit_block()"))
         back = the_way_back(revision)
         if back == []:
@@ -186,15 +190,13 @@ def look_at(revision: Revision) -> list[Finding]:
 
 def judged(forward: list[str], revision: Revision) -> Iterator[Finding]:
     """Yield what the rules say about these statements."""
-    tables = (re.match(rf"CREATE TABLE (?:IF NOT EXISTS )?({NAME})", one) for one in forward)
+    tables = (re.match(rf"CREATE TABLE (?:IF NOT EXISTS )?+({NAME})", one, re.IGNORECASE) for one in forward)
     new = {bare(match[1]) for match in tables if match}
-    validated: set[str] = set()
+    validated: set[tuple[str, str]] = set()
     dropped: set[str] = set()
-    # What stands in quotes is no word of SQL.
-    for statement in (one for whole in forward for one in actions(re.sub("'[^']*'", "''", whole))):
-        if looked := re.match(rf"ALTER TABLE ({NAME}) VALIDATE CONSTRAINT", statement, re.IGNORECASE):
-            # A NOT NULL that a valid check implies is set without a look.
-            validated.add(bare(looked[1]))
+    for statement in (one for whole in forward for one in actions(whole)):
+        if looked := VALIDATED.match(statement):
+            validated.add((bare(looked["table"]), bare(looked["name"])))
         if gone := re.match(rf"DROP INDEX (?:CONCURRENTLY )?IF EXISTS ({NAME})", statement, re.IGNORECASE):
             dropped.add(bare(gone[1]))
         made = re.match(
@@ -204,15 +206,17 @@ def judged(forward: list[str], revision: Revision) -> Iterator[Finding]:
             yield Finding("repeatable", REPEATED.format(name=bare(made[1])), CONCURRENTLY.format(**UNNAMED))
         if revision.commits and re.match(r"ALTER TABLE (?!.*VALIDATE CONSTRAINT)", statement, re.IGNORECASE):
             yield Finding("mixed", MIXED, "put it into a migration of its own, before or after this one")
-        if "CONCURRENTLY" in statement and not revision.commits:
+        if "CONCURRENTLY" in statement.upper() and not revision.commits:
             yield Finding(
                 "concurrently", "PostgreSQL does nothing CONCURRENTLY in a transaction", CONCURRENTLY.format(**UNNAMED)
             )
         for one in RULES:
             match = one.pattern.match(statement)
-            if match is None or (one.rule == "set-not-null" and bare(match["table"]) in validated):
+            if match is None:
                 continue
             names = UNNAMED | {key: bare(text) for key, text in match.groupdict().items() if text}
+            if one.rule == "set-not-null" and is_implied(validated, **names):
+                continue
             if one.contract_may and revision.phase == "contract":
                 if is_in_use(**names):
                     message = one.message.format(**names)
@@ -221,6 +225,11 @@ def judged(forward: list[str], revision: Revision) -> Iterator[Finding]:
             # In a table that the same migration makes, nobody works yet.
             if names["table"] not in new:
                 yield Finding(one.rule, one.message.format(**names), one.hint.format(**names))
+
+
+def is_implied(validated: set[tuple[str, str]], table: str, name: str) -> bool:
+    """Tell whether a NOT NULL is set without a look: a valid check, which bears the column's name, implies it."""
+    return any(table == its_table and f"_{name}_" in f"_{check}_" for its_table, check in validated)
 
 
 def is_in_use(table: str, name: str) -> bool:
@@ -243,7 +252,11 @@ def the_way_back(revision: Revision) -> list[str] | None:
 
 def backwards(current: str, to: str | None) -> list[str]:
     """Return the statements that go back from one revision to another, without Alembic's own."""
-    return [one for one in statements(sql_back(current, to)) if "alembic_version" not in one]
+    return [
+        one
+        for one in statements(sql_back(current, to))
+        if not one.startswith(("BEGIN", "COMMIT")) and "alembic_version" not in one
+    ]
 
 
 def removed(current: str, to: str | None) -> list[tuple[str, str]]:
@@ -251,45 +264,24 @@ def removed(current: str, to: str | None) -> list[tuple[str, str]]:
     found = []
     # On the way back, a table may take another name before it goes.
     now: dict[str, str] = {}
-    for statement in (one for whole in backwards(current, to) for one in actions(whole)):
-        if match := re.match(rf"ALTER TABLE ({NAME}) RENAME TO ({NAME})", statement, re.IGNORECASE):
-            now[match[2]] = now.pop(match[1], match[1])
-        if match := re.match(rf"(?:DROP TABLE|TRUNCATE)(?: TABLE| IF EXISTS| ONLY)* {NAMES}", statement, re.IGNORECASE):
-            tables = [now.get(name, name) for name in match["names"].split(", ")]
-            found += [(f"the table {bare(table)}", table) for table in tables]
-        if match := DROPPED.match(statement):
-            table, column = match["table"], match["name"]
-            found.append((f"the column {bare(table)}.{bare(column)}", f"{table} WHERE {column} IS NOT NULL"))
-        if match := re.match(rf"DELETE FROM ({NAME}.*)", statement, re.IGNORECASE):  # noqa: S608
-            found.append((f"rows of {match[1]}", match[1]))
+    for statement in backwards(current, to):
+        for action in actions(statement):
+            if match := DROPPED_SCHEMA.match(action):
+                name = bare(match["name"])
+                found.append((f"the schema {name}, a row for each table", f"pg_tables WHERE schemaname = '{name}'"))
+            match = RENAMED.match(action) or EMPTIED.match(action) or DROPPED.match(action) or DELETED.match(action)
+            if match is None:
+                continue
+            table = now.get(bare(match["table"]), match["table"])
+            if match.re is RENAMED:
+                now[bare(match["name"])] = table
+            elif match.re is EMPTIED:
+                found.append((f"the table {bare(table)}", table))
+            elif match.re is DROPPED:
+                column = match["name"]
+                found.append((f"the column {bare(table)}.{bare(column)}", f"{table} WHERE {column} IS NOT NULL"))
+            elif match.re is DELETED:
+                # With what stands in its quotes.
+                rows = table + statement[match.end("table") : match.end()]
+                found.append((f"rows of {rows}", rows))
     return found
-
-
-def actions(statement: str) -> list[str]:
-    """Return an ALTER TABLE with several actions as one statement each; any other as it is."""
-    match = re.match(SHORTHANDS["ALTER_TABLE"].replace("TABLE_NAME", NAME) + " ", statement, re.IGNORECASE)
-    if match is None:
-        return [statement]
-    parts = re.split(r", ?(?=(?:ADD|ALTER|DROP|RENAME|SET|VALIDATE) )", statement[match.end() :], flags=re.IGNORECASE)
-    return [match[0] + part for part in parts]
-
-
-UNNAMED: Final = {"table": "…", "name": "…"}
-# What Alembic writes around the migration itself.
-AROUND: Final = ("BEGIN", "COMMIT", "--")
-
-
-def statements(script: str) -> list[str]:
-    """Return the statements of an SQL script that Alembic wrote, each in one line."""
-    found = []
-    for part in script.split(";\n"):
-        lines = [line for line in part.splitlines() if line.strip() and not line.startswith("--")]
-        statement = " ".join(" ".join(lines).split())
-        if statement and not statement.startswith(AROUND):
-            found.append(statement)
-    return found
-
-
-def bare(name: str) -> str:
-    """Return an identifier without its schema and quotes."""
-    return name.rpartition(".")[2].strip('"')

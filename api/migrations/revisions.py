@@ -66,9 +66,11 @@ def chain() -> tuple[Revision, ...]:
     while (following := by_parent.pop(ordered[-1].id if ordered else None, None)) is not None:
         ordered.append(following)
     if len(ordered) != len(found):
-        outside = sorted(f"{one.id} after {one.parent}" for one in found if one not in ordered)
+        parents = [one.parent for one in found]
+        twice = [one for one in found if parents.count(one.parent) > 1]
+        wrong = sorted(f"{one.id} after {one.parent}" for one in twice or found if twice or one not in ordered)
         raise BrokenMigrations(
-            cause=f"outside of the chain: {', '.join(outside)}",
+            cause=f"{'two come after one' if twice else 'outside of the chain'}: {', '.join(wrong)}",
             hint="two come after one, or one comes after none: correct down_revision in one of the files",
         )
     for position, revision in enumerate(ordered):

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import re
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -34,7 +35,7 @@ PATIENCE: Final = 60.0
 # Seconds between two attempts, at most.
 LONGEST_PAUSE: Final = 5.0
 LOCKED: Final = "55P03"
-UNTRIED: Final = "{} cannot be tried: a dry run ends before it"
+UNTRIED: Final = " (not tried: it leaves its transaction, or comes after one that does)"
 
 Work = Callable[..., None]
 Steps = Callable[[str | None], tuple[Revision, ...]]
@@ -52,10 +53,11 @@ class Limits:
     statement: float | None
     force: bool = False
 
-    def as_sql(self) -> str:
-        """Return the statements that set them for a session."""
+    def within(self, script: str) -> str:
+        """Return a script that Alembic wrote, with its transactions bounded: what has to be outside of them is not."""
         limits = {"lock_timeout": self.lock, "statement_timeout": self.statement or 0}
-        return "".join(f"SET {name} = '{int(seconds * 1000)}ms';\n" for name, seconds in limits.items())
+        lines = "".join(f"\nSET LOCAL {name} = '{int(seconds * 1000)}ms';" for name, seconds in limits.items())
+        return re.sub("^BEGIN;$", lambda begin: begin[0] + lines, script, flags=re.MULTILINE)
 
 
 class Runner:
@@ -125,15 +127,18 @@ class Runner:
                     raise Conflict(f"The database is at {now} by now", hint="look again: apictl migration-status")
                 together = first_of(left)
                 to = together[-1].parent
-                if not await self._carry_out(session, downgrade, to, together):
+                tried = await self._carry_out(session, downgrade, to, together)
+                if self._dry_run:
+                    await session.rollback()
+                    self._say_untried("take back", left, together if tried else [])
                     return []
                 # The first migration makes the audit log, too.
                 if await crud.exists(session, "audit_entries"):
                     await self._note(session, "migration.rollback", left[0].id, to, began)
-                elif not self._dry_run:
+                else:
                     log.warning("%s took the schema back from %s to %s", self._actor.name, left[0].id, to or "base")
-                await (session.rollback() if self._dry_run else session.commit())
-        return [] if self._dry_run else left[len(together) :]
+                await session.commit()
+        return left[len(together) :]
 
     async def stamp(self, to: str | None) -> list[str]:
         """Say that the database is at a revision; return what it said before."""
@@ -183,17 +188,24 @@ class Runner:
                 if not todo:
                     return []
                 together = first_of(todo)
-                self._forced = await refuse_older(session, together, force=self._limits.force)
-                if not await self._carry_out(session, upgrade, together[-1].id, together):
-                    return together
-                await self._note(session, "migration.upgrade", before, together[-1].id, began)
+                # Before the first one, if it is not meant to be done by force: half a way helps nobody.
+                asked = together if self._limits.force else todo
+                self._forced = await refuse_older(session, asked, force=self._limits.force)
+                tried = await self._carry_out(session, upgrade, together[-1].id, together)
                 if self._dry_run:
                     await session.rollback()
-                    for one in todo[len(together) :][:1]:
-                        self._say(UNTRIED.format(named(one)))
-                else:
-                    await session.commit()
-                return together
+                    self._say_untried("apply", todo, together if tried else [])
+                    return list(todo)
+                await self._note(session, "migration.upgrade", before, together[-1].id, began)
+                await session.commit()
+        for one in together:
+            # Now: a later one may fail.
+            self._say(f"applied {one.id} {one.text}")
+        return together
+
+    def _say_untried(self, verb: str, todo: Sequence[Revision], tried: list[Revision]) -> None:
+        for one in todo:
+            self._say(f"would {verb} {one.id} {one.text}" + ("" if one in tried else UNTRIED))
 
     async def _carry_out(self, session: AsyncSession, work: Work, to: str | None, together: list[Revision]) -> bool:
         """Run what `first_of` returned in the session's transaction; False where a dry run could not undo it.
@@ -208,7 +220,6 @@ class Runner:
             await self._run(await session.connection(), work, to, together)
             return True
         if self._dry_run:
-            self._say(UNTRIED.format(named(together[0])))
             return False
         await crud.let_snapshot_go(session)
         async with self._engine.connect() as connection:

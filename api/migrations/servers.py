@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 from uuid import UUID
@@ -58,7 +58,7 @@ async def note(runtime: Runtime, server_id: UUID) -> None:
         log.warning("this server could not be noted: %s", getattr(error, "detail", type(error).__name__))
 
 
-async def refuse_older(session: AsyncSession, steps: list[Revision], *, force: bool) -> dict[str, Any]:
+async def refuse_older(session: AsyncSession, steps: Sequence[Revision], *, force: bool) -> dict[str, Any]:
     """Refuse what servers that live now may still use; where it is done all the same, return what the audit log says.
 
     Raises:

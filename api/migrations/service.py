@@ -108,7 +108,7 @@ class MigrationService:
         steps = upwards(current, target_of(how.to))
         limits = Limits(how.lock_timeout, how.statement_timeout)
         try:
-            return limits.as_sql() + sql(current, steps[-1].id) if steps else ""
+            return limits.within(sql(current, steps[-1].id)) if steps else ""
         except Exception as error:
             raise Conflict(
                 "One of these migrations cannot be written as SQL: it needs a connection",

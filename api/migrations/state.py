@@ -174,13 +174,18 @@ def downwards(current: str | None, to: str | None) -> tuple[str | None, list[Rev
     return target, list(reversed(there[ids.index(target) + 1 :] if target else there))
 
 
-async def require_head(session: AsyncSession) -> None:
+async def require_head(session: AsyncSession, *, exactly: bool = False) -> None:
     """Go on only if this code can work on the schema: its own, or a newer one that takes away nothing of it.
+
+    With `exactly`, only if it is its own.
 
     Raises:
         SchemaBehind: Migrations are pending.
         DatabaseNewer: The database is ahead, and not known to have only been added to.
     """
     found = await state(session)
+    if exactly:
+        # Raises, if it is newer.
+        pending(found.current)
     if found.pending:
         raise SchemaBehind(f"The database lacks {len(found.pending)} migration(s)", hint="run: apictl migrate")

@@ -285,7 +285,12 @@ async def test_in_the_wrong_folder_nothing_is_made(apictl: Apictl, tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("workers", "how"),
-    [("1", signal.SIGINT), ("2", signal.SIGTERM), *([("1", signal.SIGTERM), ("2", signal.SIGINT)] if THOROUGH else [])],
+    [
+        ("1", signal.SIGINT),
+        # As by SIGTERM, which it becomes.
+        ("2", signal.SIGHUP),
+        *([("1", signal.SIGTERM), ("1", signal.SIGHUP), ("2", signal.SIGINT), ("2", signal.SIGTERM)] * THOROUGH),
+    ],
 )
 def test_serve_answers_until_it_is_told_to_stop(
     apictl: Apictl, environment: dict[str, str], workers: str, how: signal.Signals
@@ -295,7 +300,7 @@ def test_serve_answers_until_it_is_told_to_stop(
         assert server.get("/v1/users")[0] == 401
         assert server.get("/docs")[0] == 200
         code, printed = server.end(how)
-    assert code == {signal.SIGINT: 130, signal.SIGTERM: 143}[how]
+    assert code == 128 + how
     assert "Traceback" not in printed
     with pytest.raises(urllib.error.URLError):
         server.get("/health/live")

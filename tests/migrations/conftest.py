@@ -71,7 +71,9 @@ class Operator:
 
     def __init__(self, runtime: Runtime) -> None:
         self.said: list[str] = []
-        self.service = MigrationService(runtime.transaction, runtime.patient_engine, Actor.operator("tests"))
+        actor = Actor.operator("tests")
+        self.service = MigrationService(runtime.transaction, runtime.patient_engine, actor)
+        self.authoring = authoring.AuthoringService(runtime.patient_engine, actor)
 
     async def migrate(self, *, dry_run: bool = False, **how: Any) -> MigrationRun:
         return await self.service.upgrade(MigrationUpgrade(**how), dry_run=dry_run, say=self.said.append)

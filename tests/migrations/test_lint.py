@@ -52,9 +52,15 @@ UNJUDGED = "5d0c3a9be147"
         ('op.execute("ALTER TABLE users ALTER full_name SET DATA TYPE bytea")', ["change-type"]),
         ('op.execute("ALTER TABLE users ALTER full_name SET NOT NULL")', ["set-not-null"]),
         (
-            """op.execute("ALTER TABLE users VALIDATE CONSTRAINT ck_x")
+            """op.execute("ALTER TABLE users VALIDATE CONSTRAINT ck_users_full_name_present")
     op.execute("ALTER TABLE users ALTER full_name SET NOT NULL")""",
             [],
+        ),
+        # Another check does not imply it.
+        (
+            """op.execute("ALTER TABLE users VALIDATE CONSTRAINT ck_users_email_present")
+    op.execute("ALTER TABLE users ALTER full_name SET NOT NULL")""",
+            ["set-not-null"],
         ),
         ('op.execute("ALTER TABLE users DROP IF EXISTS full_name")', ["drop-column"]),
         ('op.execute("ALTER TABLE users DROP CONSTRAINT ck_x")', []),
@@ -77,7 +83,7 @@ UNJUDGED = "5d0c3a9be147"
         ("op.get_bind().execute(sa.text('SELECT 1')).one()", ["unreadable"]),
         ('op.execute("ALTER TABLE users ADD x text, ADD y numeric(1, 0) NOT NULL")', ["add-not-null"]),
         ("op.execute(\"ALTER TABLE users ADD x text DEFAULT 'a, DROP full_name'\")", []),
-        ('op.execute("ALTER TABLE users ADD x uuid REFERENCES users (id)")', ["add-reference"]),
+        ('op.execute("ALTER TABLE users ADD x uuid REFERENCES users (id)")', ["add-constraint"]),
         ('op.execute("ALTER TABLE users SET SCHEMA old")', ["rename"]),
         ('op.execute("TRUNCATE sessions")', ["truncate"]),
         ('op.execute("COMMIT")', ["ends-transaction"]),
@@ -93,9 +99,63 @@ def test_what_is_said(source: Source, up: str, rules: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("statement", "rules"),
+    [
+        # Comments hide nothing, and quotes hold no SQL.
+        ("\n ALTER TABLE users\n ADD COLUMN b int, -- it's new\n DROP COLUMN full_name\n", ["drop-column"]),
+        ("/* hi; */ ALTER TABLE users /* -- */ DROP full_name", ["drop-column"]),
+        ("SELECT 1; DROP TABLE users", ["drop-table"]),
+        ("SELECT ';\n'';\nDROP TABLE users'", []),
+        ("SELECT E'\\';\nDROP TABLE users;\n'", []),
+        ("DO $$BEGIN\n PERFORM 1;\nDROP TABLE users;\nEND$$", []),
+        ("DO $a$BEGIN PERFORM $$;$$; END$a$; DROP TABLE users", ["drop-table"]),
+        ("SELECT '/*'; DROP TABLE users; SELECT '*/'", ["drop-table"]),
+        ("ALTER TABLE users ADD x text DEFAULT $$, DROP full_name$$", []),
+        ('ALTER TABLE users ADD "a, DROP b" text, ADD "--" text, DROP full_name', ["drop-column"]),
+        ("SELECT 1; commit", ["ends-transaction"]),
+        ("SELECT '\nCOMMIT'", []),
+        # Constraints without a name, and of a column.
+        ("ALTER TABLE users ADD FOREIGN KEY (a) REFERENCES b (id)", ["add-constraint"]),
+        ("ALTER TABLE users ADD FOREIGN KEY (a) REFERENCES b (id) NOT VALID", []),
+        ("ALTER TABLE users ADD CHECK(a > 0)", ["add-constraint"]),
+        ("ALTER TABLE users ADD COLUMN a int CHECK (a > 0)", ["add-constraint"]),
+        ('ALTER TABLE users ADD COLUMN "check" int', []),
+        ("ALTER TABLE users ADD UNIQUE (a)", ["add-unique"]),
+        ("ALTER TABLE users ADD UNIQUE USING INDEX a", []),
+        ("ALTER TABLE users ADD PRIMARY KEY (a)", ["add-unique"]),
+        ("ALTER TABLE users ADD EXCLUDE USING gist (a WITH &&)", ["add-unique"]),
+        ("ALTER TABLE users ADD COLUMN a int UNIQUE", ["add-unique"]),
+        ("ALTER TABLE users ADD a int PRIMARY KEY", ["add-unique"]),
+        ('ALTER TABLE users ADD COLUMN "unique" int, ADD exclude int, ADD COLUMN serial_number text', []),
+        ("ALTER TABLE users ADD CONSTRAINT c NOT NULL a", ["set-not-null"]),
+        ("ALTER TABLE users ADD NOT NULL a", ["set-not-null"]),
+        ("ALTER TABLE users ADD CONSTRAINT c NOT NULL a NOT VALID", []),
+        ("ALTER TABLE users ADD COLUMN a text DEFAULT NULL NOT NULL", ["add-not-null"]),
+        ("create index concurrently ix_x on users (email)", ["concurrently"]),
+        ("DROP INDEX x", ["drop-index"]),
+        ("DROP INDEX IF EXISTS x, y", ["drop-index", "drop-index"]),
+        ("LOCK TABLE users", ["lock-table"]),
+        ("LOCK ONLY users IN SHARE MODE", ["lock-table"]),
+        ("ALTER TABLE users SET UNLOGGED", ["rewrite"]),
+        ("ALTER TABLE users SET LOGGED, SET TABLESPACE x", ["rewrite", "rewrite"]),
+        ("ALTER TABLE users SET (fillfactor = 70)", []),
+        ("DROP SCHEMA x CASCADE", ["drop-table"]),
+        # All of a list, but for what the same migration makes.
+        ("create table xx (id int); DROP TABLE IF EXISTS xx,users", ["drop-table"]),
+        ("CREATE TABLE xx (id int); TRUNCATE ONLY xx, ONLY users", ["truncate"]),
+        ("UPDATE \"users\" SET full_name = 'WHERE'", ["backfill"]),
+    ],
+)
+def test_what_is_said_of_sql(source: Source, statement: str, rules: list[str]) -> None:
+    test_what_is_said(source, f"op.execute({statement!r})", rules)
+
+
+@pytest.mark.parametrize(
     ("up", "rules"),
     [
         ('op.drop_column("users", "full_name")', ["in-use"]),
+        ('op.execute("DROP TABLE xx, users")', ["in-use"]),
+        ('op.execute("TRUNCATE xx, users")', ["in-use"]),
         ('op.drop_table("users")', ["in-use"]),
         ('op.execute("ALTER TABLE users DROP COLUMN IF EXISTS full_name")', ["in-use"]),
         ('op.alter_column("users", "full_name", new_column_name="x")', ["in-use"]),
@@ -123,7 +183,39 @@ def test_the_way_back_says_all_that_it_takes(source: Source) -> None:
     ]
 
 
-@pytest.mark.parametrize("down", ["pass", "raise NotImplementedError"])
+@pytest.mark.parametrize(
+    ("down", "lost"),
+    [
+        ("ALTER TABLE users ADD x text DEFAULT 'x, DROP y'", []),
+        ('ALTER TABLE "old.users" DROP x', [("the column old.users.x", '"old.users" WHERE x IS NOT NULL')]),
+        ("ALTER TABLE users DROP x /* , DROP y */", [("the column users.x", "users WHERE x IS NOT NULL")]),
+        (
+            "ALTER TABLE IF EXISTS public.users RENAME TO people; ALTER TABLE people DROP x; DELETE FROM people",
+            [
+                ("the column users.x", "public.users WHERE x IS NOT NULL"),
+                ("rows of public.users", "public.users"),
+            ],
+        ),
+        (
+            'DROP TABLE a, "b, c",d CASCADE',
+            [("the table a", "a"), ("the table b, c", '"b, c"'), ("the table d", "d")],
+        ),
+        ("TRUNCATE TABLE ONLY a, ONLY b", [("the table a", "a"), ("the table b", "b")]),
+        ("DELETE FROM users RETURNING id", [("rows of users", "users")]),
+        (
+            "DELETE FROM users WHERE x = ' RETURNING  y' RETURNING id",
+            [("rows of users WHERE x = ' RETURNING  y'", "users WHERE x = ' RETURNING  y'")],
+        ),
+        ("DROP SCHEMA x", [("the schema x, a row for each table", "pg_tables WHERE schemaname = 'x'")]),
+    ],
+)
+def test_the_way_back_takes_what_its_sql_says(source: Source, down: str, lost: list[tuple[str, str]]) -> None:
+    before = chain()[-1].id
+    source.add("test1", 'op.execute("SELECT 1")', f"op.execute({down!r})")
+    assert removed("test1", before) == lost
+
+
+@pytest.mark.parametrize("down", ["pass", "raise NotImplementedError", 'op.execute("-- nothing")'])
 def test_there_is_a_way_back_or_a_reason(source: Source, down: str) -> None:
     source.add("test1", 'op.add_column("users", sa.Column("x", sa.Text()))', down)
     assert [finding.rule for finding in look_at(chain()[-1])] == ["irreversible"]

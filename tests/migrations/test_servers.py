@@ -47,7 +47,7 @@ async def test_what_an_older_server_uses_is_not_taken_away(
     assert "test2" in refused.value.detail
     assert f"web-1, process 7, was built for {before}" in (refused.value.cause or "")
     assert "--to test1" in (refused.value.hint or "")
-    assert await revision(database) == before
+    assert (await revision(database), operator.said) == (before, [])
     assert [one.id for one in (await operator.migrate(to="test1")).applied] == ["test1"]
     # By force, which is written down.
     assert [one.id for one in (await operator.migrate(force=True)).applied] == ["test2"]
@@ -114,6 +114,8 @@ async def test_a_newer_database_is_served_if_nothing_was_taken_away(
     else:
         with pytest.raises(DatabaseNewer):
             await operator.migrate()
+    with pytest.raises(DatabaseNewer):
+        await operator.authoring.check_models()
     # Whoever asks what is pending hears that it is newer.
     with pytest.raises(DatabaseNewer):
         await operator.service.migration_state()
