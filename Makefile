@@ -2,7 +2,7 @@
 # All paths are relative, because make cannot have a space in a target, and your folder may.
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test check lint format docs lock clean clean-data
+.PHONY: help run dev test check lint format docs bench lock clean clean-data
 
 PY := .venv/bin/python
 # One person's arguments for one run: `make test ARGS="-k login"`, `make lock ARGS=--upgrade`.
@@ -37,15 +37,22 @@ format: .venv/dev.stamp ## Correct what can be corrected by a program
 docs: .venv/dev.stamp ## Write README's tables and .env.example again, from the code
 	@$(PY) -m tools.docs
 
+bench: .venv/dev.stamp benchmarks/.venv/bench.stamp ## Measure the speed, as ratios to the limit of this machine (needs wrk)
+	@$(PY) -m benchmarks $(ARGS)
+
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-strip-extras \
 	--no-emit-index-url --custom-compile-command "make lock" pyproject.toml $(ARGS)
 
 lock: ## Pin the dependencies again, with hashes (needs uv)
 	$(COMPILE) --group build -o requirements/app.txt
 	$(COMPILE) --group build --group dev --constraint requirements/app.txt -o requirements/dev.txt
+	# Two packages of the peers want older versions than ours.
+	sed -E '/^(sqlalchemy|email-validator)(\[|==)/,/[^\\]$$/d' requirements/app.txt >requirements/.peers.txt
+	$(subst pyproject.toml,requirements/bench.in,$(COMPILE)) --constraint requirements/.peers.txt -o requirements/bench.txt
+	rm requirements/.peers.txt
 
 clean: ## Remove what can be made again: environment, caches, builds; never your data
-	rm -rf .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache \
+	rm -rf .venv benchmarks/.venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache \
 		build dist
 	find api cli alembic tests tools -name __pycache__ -prune -exec rm -rf {} +
 
@@ -54,11 +61,14 @@ clean-data: .venv/app.stamp ## Destroy the embedded database and the secret key 
 
 # An environment that was moved or copied still belongs to its old place, and one may outlive its Python: make it again.
 ifneq ($(shell test -x $(PY) && test "$$(cat .venv/place)" = "$$(pwd -P)" && echo here),here)
-.PHONY: .venv/app.stamp .venv/dev.stamp
+.PHONY: .venv/app.stamp .venv/dev.stamp benchmarks/.venv/bench.stamp
 endif
 
 .venv/app.stamp: requirements/app.txt pyproject.toml tools/install
 	@sh tools/install app
+
+benchmarks/.venv/bench.stamp: requirements/bench.txt tools/install
+	@sh tools/install bench
 
 .venv/dev.stamp: requirements/dev.txt requirements/app.txt pyproject.toml tools/install
 	@sh tools/install dev
