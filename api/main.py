@@ -16,9 +16,10 @@ from fastapi.staticfiles import StaticFiles
 from api import __version__
 from api.api_keys.router import router as api_keys
 from api.config import Settings
-from api.core import middleware, problems
+from api.core import problems
 from api.core.dependencies import require_read
 from api.core.errors import BadSettings
+from api.core.front import Application
 from api.core.runtime import Runtime
 from api.devices.router import oauth as device_authorization
 from api.devices.router import router as devices
@@ -89,7 +90,7 @@ def create_app(settings: Settings | None = None, *, announce: bool = True) -> Fa
             async with announced(runtime) if announce else nullcontext():
                 yield
 
-    app = FastAPI(
+    app = Application(
         title="apictl",
         version=__version__,
         summary="Users, tokens and migrations, over HTTP and from the terminal, by the same rules.",
@@ -102,8 +103,7 @@ def create_app(settings: Settings | None = None, *, announce: bool = True) -> Fa
     )
     app.state.settings = settings
     app.state.keys = Keys.load(settings)
-    app.add_middleware(middleware.BodyLimit, max_bytes=settings.max_body_bytes)
-    app.add_middleware(middleware.RequestId)
+    app.max_body_bytes = settings.max_body_bytes
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router, dependencies=[] if router in LENIENT else [Depends(require_read)])

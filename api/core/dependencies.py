@@ -68,9 +68,9 @@ async def require_read(request: Request) -> None:
         # A page's own script reads what is in its address.
         return
     refused = []
-    if request.query_params and (known := query_names(route.dependant)) is not None:
+    if request.scope["query_string"] and (known := query_names(route.dependant)) is not None:
         refused = [field_name((name,)) for name in request.query_params if name not in known]
-    if route.body_field is None and await request.body():
+    if route.body_field is None and request.state.has_body and await request.body():
         refused.append("body")
     if refused:
         errors = [FieldError(name, "it is not read here", "extra_forbidden") for name in refused[:MAX_ERRORS]]

@@ -12,15 +12,19 @@ from starlette.exceptions import HTTPException
 from api.core.errors import InvalidInput
 from api.tokens.refusals import OAuthError
 
+Handle = Callable[[Request], Coroutine[Any, Any, Response]]
 FORMS: Final = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 class OAuthRoute(APIRoute):
     """A route that refuses what it cannot read with 400 and `error`, as RFC 6749, section 5.2, has it."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    def get_route_handler(self) -> Handle:
         """Return FastAPI's own handler, with that around it."""
-        handle = super().get_route_handler()
+        return self.around(super().get_route_handler())
+
+    def around(self, handle: Handle) -> Handle:
+        """Return a handler that reads the form first (see `core.plans`)."""
 
         async def read(request: Request) -> Response:
             kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()

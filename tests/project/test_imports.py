@@ -21,7 +21,8 @@ HTTP: Final = (
     "api.*.dependencies",
     "api.tokens.route",
     "api.core.dependencies",
-    "api.core.middleware",
+    "api.core.front",
+    "api.core.plans",
     "api.core.pages",
     "api.core.problems",
 )

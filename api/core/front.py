@@ -1,0 +1,167 @@
+"""What every request comes through: its id, the limit of its body, and the way to its route. HTTP only.
+
+Pure ASGI; Starlette's BaseHTTPMiddleware would cost most of the throughput.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.routing import RouteContext, iter_route_contexts
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.core.errors import BodyTooLarge
+from api.core.ids import uuid7
+from api.core.plans import NoPlanError, Plan
+from api.core.problems import response
+
+REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
+Handler = Callable[[Request, Exception], Awaitable[Response]]
+
+
+class Application(FastAPI):
+    """FastAPI, with our front before it."""
+
+    max_body_bytes: int
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Return what a request comes through first; called once, at the first one."""
+        return Front(self, super().build_middleware_stack(), self.max_body_bytes)
+
+
+class Front:
+    """Gives each request an id, cuts off a body at the limit, and leads to the route by its plan where it has one."""
+
+    def __init__(self, app: FastAPI, usual: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._usual = usual
+        self._max_bytes = max_bytes
+        self._plans = Plans(iter_route_contexts(app.routes))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._usual(scope, receive, send)
+            return
+        given, declared, has_body = b"", b"0", False
+        for name, value in scope["headers"]:
+            if name == b"x-request-id":
+                given = value
+            elif name == b"content-length":
+                declared, has_body = value, True
+            elif name == b"transfer-encoding":
+                has_body = True
+        request_id = given if REQUEST_ID.fullmatch(given) else uuid7().hex.encode()
+        scope.setdefault("state", {}).update(request_id=request_id.decode(), has_body=has_body)
+        if has_body:
+            # By its length first: a number of thousands of digits is none that int() would take.
+            if len(declared) > 12 or not declared.isdigit() or int(declared) > self._max_bytes:
+                # Nothing of it is read; what is under way on this connection is not another request.
+                answer = response(BodyTooLarge(f"The body may have at most {self._max_bytes} bytes"), scope)
+                answer.headers["Connection"] = "close"
+                await answer(scope, receive, send)
+                return
+            receive = counted(receive, self._max_bytes)
+        found = None if self._app.dependency_overrides else self._plans.find(scope)
+        if found is None:
+            await self._usual(scope, receive, marked(send, request_id))
+            return
+        plan, scope["path_params"] = found
+        scope["route"] = plan.route
+        request = Request(scope, receive, send)
+        try:
+            answered = await plan.handle(request)
+        except Exception as error:
+            handle, is_known = self._handler(error)
+            await (await handle(request, error))(scope, receive, send)
+            if not is_known:
+                # The server logs its traceback.
+                raise
+            return
+        answered.raw_headers += ((b"x-request-id", request_id), NOSNIFF)
+        await answered(scope, receive, send)
+
+    def _handler(self, error: Exception) -> tuple[Handler, bool]:
+        """Return what renders the failure, and whether it is one that somebody expected."""
+        handlers: Mapping[Any, Any] = self._app.exception_handlers
+        for kind in type(error).__mro__:
+            if kind in handlers:
+                return handlers[kind], kind is not Exception
+        raise error
+
+
+def counted(receive: Receive, most: int) -> Receive:
+    """Return a `receive` that ends when more has come than may, declared or not.
+
+    FastAPI has a limit of its own, but answers in plain text, outside the one form of failure.
+    """
+    seen = 0
+
+    async def count() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > most:
+            # FastAPI takes any other exception here for a body that it cannot parse.
+            raise HTTPException(413, headers={"Connection": "close"})
+        return message
+
+    return count
+
+
+def marked(send: Send, request_id: bytes) -> Send:
+    """Return a `send` that adds what every answer has."""
+
+    async def mark(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-Id"] = request_id.decode()
+            headers["X-Content-Type-Options"] = "nosniff"
+        await send(message)
+
+    return mark
+
+
+class Plans:
+    """The plans of an application's routes, by method and path."""
+
+    def __init__(self, contexts: Iterable[RouteContext]) -> None:
+        self._fixed: dict[tuple[str, str], Plan | None] = {}
+        # By how a path begins, in the order of the routes.
+        self._patterns: dict[str, list[tuple[str, RouteContext, Plan | None]]] = {}
+        for context in contexts:
+            try:
+                plan = Plan(context)
+            except NoPlanError:
+                plan = None
+            path = context.path or ""
+            for method in sorted(context.methods or ()):
+                if "{" not in path:
+                    self._fixed.setdefault((method, path), plan)
+                else:
+                    self._patterns.setdefault(beginning(path), []).append((method, context, plan))
+
+    def find(self, scope: Scope) -> tuple[Plan, dict[str, Any]] | None:
+        """Return the plan for a request, and the parameters in its path; None where it goes FastAPI's own way."""
+        method, path = scope["method"], scope["path"]
+        plan = self._fixed.get((method, path))
+        if plan is not None:
+            return plan, {}
+        if (method, path) in self._fixed or scope.get("root_path"):
+            return None
+        for other, context, plan in self._patterns.get(beginning(path), ()):
+            if other == method and (match := context.path_regex.match(path)):
+                convertors = context.param_convertors
+                params = {name: convertors[name].convert(text) for name, text in match.groupdict().items()}
+                return (plan, params) if plan is not None else None
+        return None
+
+
+def beginning(path: str) -> str:
+    """Return the first two parts of a path, in which no route of ours has a parameter."""
+    return "/".join(path.split("/", 3)[:3])

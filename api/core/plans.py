@@ -1,0 +1,242 @@
+"""A short way from a request to its route's function: what FastAPI works out for each request, worked out once.
+
+FastAPI looks for the route, and walks the tree of its dependencies, anew for each request; that takes several times as
+long as what most of our routes do. A plan is read from FastAPI's own description of a route, values are validated by
+its own functions, and what a plan does not know (a sync function, a cookie, a background task) makes none: such a
+route goes FastAPI's own way, which `core.front` has too. The minor version of FastAPI is pinned because of this module.
+"""
+
+import inspect
+import json
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final, NamedTuple
+
+from fastapi.datastructures import DefaultPlaceholder
+from fastapi.dependencies.models import Dependant
+from fastapi.dependencies.utils import request_body_to_args, request_params_to_args
+from fastapi.encoders import jsonable_encoder
+from fastapi.exceptions import RequestValidationError, ResponseValidationError
+from fastapi.params import Form
+from fastapi.routing import APIRoute, RouteContext
+from pydantic_core import PydanticUndefined
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from api.core.problems import is_json
+
+# No value: a dependency that could not be called, because what it takes was refused.
+MISSING: Final = object()
+Handle = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class NoPlanError(Exception):
+    """The route needs something that a plan does not know."""
+
+
+class Step(NamedTuple):
+    """One function to call, and where its arguments come from.
+
+    Attributes:
+        call: A coroutine function, or an asynchronous generator's.
+        is_generator: Whether it is the latter, and goes on when the route's function has ended.
+        takes: Names of arguments, and which earlier step gives each of them.
+        request: The name of the argument that is the request; and `response` likewise.
+        path: The parameters that come from there; and `query`, `headers` and `body` likewise.
+    """
+
+    call: Callable[..., Any]
+    is_generator: bool
+    takes: tuple[tuple[str, int], ...]
+    request: tuple[str, ...]
+    response: str | None
+    path: Sequence[Any]
+    query: Sequence[Any]
+    headers: Sequence[Any]
+    body: Sequence[Any]
+
+
+class Plan:
+    """The way to one route's function, and back with what it returns."""
+
+    def __init__(self, context: RouteContext) -> None:
+        """Read FastAPI's description of the route.
+
+        Raises:
+            NoPlanError: There is something in it that no plan knows.
+        """
+        route = context.original_route
+        if not isinstance(route, APIRoute):
+            raise NoPlanError
+        # Who handles requests in a way of their own says so for a plan as well.
+        around = getattr(route, "around", None)
+        if around is None and type(route).get_route_handler is not APIRoute.get_route_handler:
+            raise NoPlanError
+        # Whoever names the class Response returns one.
+        is_usual = isinstance(context.response_class, DefaultPlaceholder) or context.response_class is Response
+        if not is_usual or context.stream_item_field is not None:
+            raise NoPlanError
+        self.route = route
+        self._context = context
+        self._status: int = context.status_code or 200
+        self._is_form = context.body_field is not None and isinstance(context.body_field.field_info, Form)
+        self._steps: list[Step] = []
+        self._places: dict[Any, int] = {}
+        self._add(context.dependant)
+        *self._before, self._last = self._steps
+        self._has_generators = any(step.is_generator for step in self._before)
+        self._takes_response = any(step.response for step in self._steps)
+        self.handle: Handle = around(self._handle) if around is not None else self._handle
+
+    def _add(self, dependant: Dependant) -> int:
+        call = dependant.call
+        takes = [(inner.name, self._add(inner)) for inner in dependant.dependencies]
+        if call in self._places:
+            return self._places[call]
+        is_generator = inspect.isasyncgenfunction(call)
+        if call is None or not (is_generator or is_coroutine(call)) or (is_generator and dependant.scope != "function"):
+            raise NoPlanError
+        if (
+            dependant.cookie_params
+            or dependant.websocket_param_name
+            or dependant.background_tasks_param_name
+            or dependant.security_scopes_param_name
+            or dependant.own_oauth_scopes
+            or dependant.concurrency
+            or not dependant.use_cache
+        ):
+            raise NoPlanError
+        names = (dependant.request_param_name, dependant.http_connection_param_name)
+        self._steps.append(
+            Step(
+                call=call,
+                is_generator=is_generator,
+                takes=tuple((name, place) for name, place in takes if name is not None),
+                request=tuple(name for name in names if name),
+                response=dependant.response_param_name,
+                path=dependant.path_params,
+                query=dependant.query_params,
+                headers=dependant.header_params,
+                body=dependant.body_params,
+            )
+        )
+        self._places[call] = len(self._steps) - 1
+        return self._places[call]
+
+    async def _handle(self, request: Request) -> Response:
+        body = await self._body(request) if self._context.body_field is not None else PydanticUndefined
+        asked = Response() if self._takes_response else None
+        if asked is not None:
+            del asked.headers["content-length"]
+            asked.status_code = 0
+        if self._has_generators:
+            async with AsyncExitStack() as stack:
+                answer = await self._run(request, body, asked, stack)
+        else:
+            answer = await self._run(request, body, asked, None)
+        if isinstance(answer, Response):
+            return answer
+        status = (asked is not None and asked.status_code) or self._status
+        response = Response(b"" if status == 204 else self._serialized(answer), status, media_type="application/json")
+        if asked is not None:
+            response.raw_headers.extend(asked.raw_headers)
+        return response
+
+    async def _run(self, request: Request, body: Any, response: Response | None, stack: AsyncExitStack | None) -> Any:
+        """Call every step, the route's own function last, and return what that returns.
+
+        Raises:
+            RequestValidationError: A value was refused; all that were are named.
+        """
+        errors: list[Any] = []
+        values: list[Any] = []
+        for step in self._before:
+            arguments = await self._arguments(step, request, body, response, values, errors)
+            if arguments is None:
+                values.append(MISSING)
+            elif step.is_generator:
+                assert stack is not None  # noqa: S101 - whoever has a generator has one
+                values.append(await stack.enter_async_context(asynccontextmanager(step.call)(**arguments)))
+            else:
+                values.append(await step.call(**arguments))
+        arguments = await self._arguments(self._last, request, body, response, values, errors)
+        if arguments is None or errors:
+            raise RequestValidationError(errors, body=None if body is PydanticUndefined else body)
+        return await self._last.call(**arguments)
+
+    @staticmethod
+    async def _arguments(
+        step: Step, request: Request, body: Any, response: Response | None, values: list[Any], errors: list[Any]
+    ) -> dict[str, Any] | None:
+        """Return a step's arguments; None, with more errors, if one of them was refused, or could not be made."""
+        arguments = {name: values[place] for name, place in step.takes}
+        found: list[Any] = []
+        if step.path:
+            arguments |= checked(request_params_to_args(step.path, request.path_params), found)
+        if step.query:
+            arguments |= checked(request_params_to_args(step.query, request.query_params), found)
+        if step.headers:
+            arguments |= checked(request_params_to_args(step.headers, request.headers), found)
+        if step.body:
+            arguments |= checked(await request_body_to_args([*step.body], body, embed_body_fields=False), found)
+        for name in step.request:
+            arguments[name] = request
+        if step.response is not None:
+            arguments[step.response] = response
+        if found or MISSING in arguments.values():
+            errors += found
+            return None
+        return arguments
+
+    async def _body(self, request: Request) -> Any:
+        """Return the body as FastAPI would give it to a schema: a form, what was JSON, or bytes.
+
+        Raises:
+            RequestValidationError: It says that it is JSON, and is not.
+            HTTPException: It cannot be read.
+        """
+        if self._is_form:
+            return await request.form()
+        raw = await request.body()
+        if not raw:
+            return PydanticUndefined
+        if not is_json(request):
+            return raw
+        try:
+            return json.loads(raw)
+        except json.JSONDecodeError as error:
+            refused = {"type": "json_invalid", "loc": ("body", error.pos), "msg": "JSON decode error", "input": {}}
+            raise RequestValidationError([refused], body=error.doc) from error
+        except (ValueError, RecursionError) as error:
+            raise HTTPException(400) from error
+
+    def _serialized(self, answer: Any) -> bytes:
+        field = self._context.response_field
+        if field is None:
+            return bytes(JSONResponse(jsonable_encoder(answer)).body)
+        value, errors = field.validate(answer, {}, loc=("response",))
+        if errors:
+            raise ResponseValidationError(errors=errors, body=answer)
+        content: bytes = field.serialize_json(
+            value,
+            include=self._context.response_model_include,
+            exclude=self._context.response_model_exclude,
+            by_alias=self._context.response_model_by_alias,
+            exclude_unset=self._context.response_model_exclude_unset,
+            exclude_defaults=self._context.response_model_exclude_defaults,
+            exclude_none=self._context.response_model_exclude_none,
+        )
+        return content
+
+
+def is_coroutine(call: Any) -> bool:
+    """Tell whether it is a coroutine function, or an object that is called as one."""
+    return inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(getattr(call, "__call__", None))  # noqa: B004
+
+
+def checked(found: tuple[dict[str, Any], list[Any]], errors: list[Any]) -> dict[str, Any]:
+    """Return the values; note what was refused."""
+    values, refused = found
+    errors += refused
+    return values

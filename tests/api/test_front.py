@@ -1,0 +1,126 @@
+"""The short way to a route, and FastAPI's own: nobody can tell which of them a request took."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import httpx2
+import pytest
+from fastapi import BackgroundTasks, Cookie, Depends, FastAPI
+from fastapi.routing import APIRoute, iter_route_contexts
+
+from api.core.front import Plans
+from api.core.plans import NoPlanError, Plan
+
+JSON = {"Content-Type": "application/json"}
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
+    ("GET", "/health/live", {}),
+    ("GET", "/health/live", {"headers": {"X-Request-Id": "mine"}}),
+    ("GET", "/health/live?x=1", {"headers": {"X-Request-Id": "not mine!"}}),
+    ("GET", "/v1/users/me", {}),
+    ("GET", "/v1/users/me?x=1", {}),
+    ("GET", "/v1/users/me", {"content": b"{}"}),
+    ("GET", "/v1/users/me", {"headers": {"Authorization": "Bearer nonsense"}}),
+    ("GET", "/v1/users?limit=2&sort=-email", {}),
+    ("GET", "/v1/users?limit=no&limit=1&sort=x&y=2", {}),
+    ("GET", "/v1/users/nobody%40example.com", {}),
+    ("GET", "/v1/users/%00", {}),
+    ("GET", "/v1/nothing", {}),
+    ("POST", "/v1/users/me", {}),
+    ("HEAD", "/v1/users/me", {}),
+    ("POST", "/v1/users?is_superuser=maybe", {"json": {"email": 1, "more": 2}}),
+    ("POST", "/v1/users", {"content": b"{", "headers": JSON}),
+    ("POST", "/v1/users", {"content": b'{"email": "\xff"}', "headers": JSON}),
+    ("POST", "/v1/users", {"content": b"[" * 5000, "headers": JSON}),
+    ("POST", "/v1/users", {"content": b"{}"}),
+    ("POST", "/v1/users", {"content": b"{}", "headers": {"Content-Type": "application/problem+json; a=b"}}),
+    ("POST", "/v1/users", {"content": b"x" * 70_000, "headers": JSON}),
+    ("POST", "/v1/users", {}),
+    ("PATCH", "/v1/users/me", {"json": {"full_name": "Root"}, "headers": {"If-Match": '"7"'}}),
+    ("PATCH", "/v1/users/me", {"json": {"full_name": "Root"}, "headers": {"If-Match": "7"}}),
+    ("DELETE", "/v1/tokens/no-uuid", {}),
+    ("POST", "/v1/auth/token", {"content": b"grant_type=password&username=a", "headers": FORM}),
+    ("POST", "/v1/auth/token", {"content": b"grant_type=x&grant_type=y", "headers": FORM}),
+    ("POST", "/v1/auth/token", {"json": {"grant_type": "password"}}),
+    ("POST", "/v1/auth/token", {"content": b"x" * 70_000, "headers": FORM}),
+    ("POST", "/v1/migrations/upgrade", {}),
+    ("POST", "/v1/migrations/upgrade", {"json": None}),
+]
+OWN = {"x-request-id", "date"}
+
+
+def seen(answer: httpx2.Response) -> tuple[int, dict[str, str], str]:
+    """Return an answer without what is another one each time."""
+    request_id = answer.headers["x-request-id"]
+    headers = {name: value for name, value in answer.headers.items() if name not in OWN}
+    return answer.status_code, headers, answer.text.replace(request_id, "…")
+
+
+@contextmanager
+def usually(app: FastAPI) -> Iterator[None]:
+    """Let every request go FastAPI's own way, as where a developer's test puts something in a dependency's place."""
+    app.dependency_overrides[usually] = usually
+    try:
+        yield
+    finally:
+        app.dependency_overrides.clear()
+
+
+@pytest.mark.parametrize(("method", "path", "more"), REQUESTS, ids=lambda value: str(value)[:40])
+async def test_both_ways_answer_alike(
+    app: FastAPI, admin: httpx2.AsyncClient, method: str, path: str, more: dict[str, Any]
+) -> None:
+    short = await admin.request(method, path, **more)
+    with usually(app):
+        assert seen(short) == seen(await admin.request(method, path, **more))
+
+
+async def test_both_ways_change_alike(app: FastAPI, admin: httpx2.AsyncClient) -> None:
+    short = await admin.post("/v1/users", json={"email": "ada@example.com"})
+    with usually(app):
+        usual = await admin.post("/v1/users", json={"email": "bob@example.com"})
+        assert (await admin.delete(f"/v1/users/{short.json()['id']}")).status_code == 200
+        assert (await admin.get("/v1/users/ada@example.com")).status_code == 404
+    assert short.status_code == usual.status_code == 201
+    assert (list(short.headers), list(short.json())) == (list(usual.headers), list(usual.json()))
+    gone = await admin.post("/v1/auth/logout")
+    assert (gone.status_code, gone.content, "content-length" in gone.headers) == (204, b"", False)
+
+
+def test_every_route_of_ours_has_a_plan(application: FastAPI) -> None:
+    plans = Plans(iter_route_contexts(application.routes))
+    without = []
+    for context in iter_route_contexts(application.routes):
+        if isinstance(context.original_route, APIRoute) and context.original_route.include_in_schema:
+            path = (context.path or "").replace("{", "").replace("}", "")
+            found = plans.find({"method": min(context.methods or {""}), "path": path})
+            if found is None or found[0].route is not context.original_route:
+                without.append(path)
+    assert without == []
+
+
+def takes_a_cookie(mine: Annotated[str, Cookie()] = "") -> str:
+    return mine
+
+
+async def takes_a_task(tasks: BackgroundTasks) -> str:
+    return str(tasks)
+
+
+async def is_not_kept() -> str:
+    return ""
+
+
+async def uses_what_is_not_kept(it: Annotated[str, Depends(is_not_kept, use_cache=False)]) -> str:
+    return it
+
+
+@pytest.mark.parametrize("call", [takes_a_cookie, takes_a_task, uses_what_is_not_kept])
+def test_what_no_plan_knows_goes_the_usual_way(call: Any) -> None:
+    app = FastAPI()
+    app.get("/x")(call)
+    (context,) = (found for found in iter_route_contexts(app.routes) if found.path == "/x")
+    with pytest.raises(NoPlanError):
+        Plan(context)
+    assert Plans([context]).find({"method": "GET", "path": "/x"}) is None
