@@ -52,6 +52,23 @@ def redact(url: str) -> str:
     return urlunsplit(parts._replace(netloc=netloc, query=query)).replace("postgresql:/?", "postgresql:///?")
 
 
+async def connect(url: str, settings: Settings, **options: Any) -> asyncpg.Connection:
+    """Return a connection, through asyncpg's own reader of URLs, because SQLAlchemy's knows fewer forms of them.
+
+    Raises:
+        BadSettings: The URL cannot be read.
+    """
+    usual = {"timeout": settings.connect_timeout, "command_timeout": settings.statement_timeout}
+    try:
+        return await asyncpg.connect(to_dsn(url), server_settings={"application_name": "apictl"}, **(usual | options))
+    except (ValueError, asyncpg.ClientConfigurationError):
+        # Not in their words, which can repeat a part of the password.
+        raise BadSettings(
+            "APICTL_DATABASE_URL cannot be read",
+            hint="postgresql://USER:PASSWORD@HOST:PORT/NAME, with : / ? # @ % in the password percent-encoded",
+        ) from None
+
+
 def make_engine(url: str, settings: Settings, *, pool_size: int | None = None, patient: bool = False) -> AsyncEngine:
     """Return an engine for any URL of PostgreSQL; connects at the first use.
 
@@ -61,34 +78,20 @@ def make_engine(url: str, settings: Settings, *, pool_size: int | None = None, p
     migration does, asks each once, and may ask through PgBouncer, where what is prepared stays behind with somebody
     else's connection: nothing is prepared there.
 
-    Connections are made through asyncpg's own URL reader, because SQLAlchemy's knows fewer forms of it.
-
     Raises:
         BadSettings: The URL cannot be read.
     """
-    dsn = to_dsn(url)
     cache: dict[str, Any] = {} if pool_size is None else {"statement_cache_size": 0}
+    if patient:
+        cache["command_timeout"] = None
 
-    async def connect() -> Any:
-        try:
-            return await asyncpg.connect(
-                dsn,
-                timeout=settings.connect_timeout,
-                command_timeout=None if patient else settings.statement_timeout,
-                server_settings={"application_name": "apictl"},
-                **cache,
-            )
-        except (ValueError, asyncpg.ClientConfigurationError):
-            # Not in their words, which can repeat a part of the password.
-            raise BadSettings(
-                "APICTL_DATABASE_URL cannot be read",
-                hint="postgresql://USER:PASSWORD@HOST:PORT/NAME, with : / ? # @ % in the password percent-encoded",
-            ) from None
+    def connected() -> Any:
+        return connect(url, settings, **cache)
 
     def adapted() -> Any:
         # `async_creator` would leave SQLAlchemy's own cache as it is.
         size = 100 if pool_size is None else 0
-        return engine.dialect.dbapi.connect(async_creator_fn=connect, prepared_statement_cache_size=size)  # type: ignore[union-attr]
+        return engine.dialect.dbapi.connect(async_creator_fn=connected, prepared_statement_cache_size=size)  # type: ignore[union-attr]
 
     engine = create_async_engine(
         "postgresql+asyncpg://",

@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Row, and_, func, insert, or_, select, update
+from sqlalchemy import ARRAY, Row, Uuid, and_, any_, bindparam, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.api_keys.models import ApiKey
+from api.core.direct import Statement
 from api.core.pagination import Cursor, newest_first
-from api.roles.models import SCOPES_BY_ROLE
+from api.users.accounts import ACCOUNT
 from api.users.models import User
 
 LIVE = and_(ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now()))
@@ -35,32 +36,31 @@ async def add(session: AsyncSession, *, lifetime: timedelta | None, **values: An
     return (await session.execute(statement)).scalar_one()
 
 
+# The owners of live keys, if they are active, how to check the keys, and what they may do: for each request.
+IDENTITIES: Final = Statement(
+    select(
+        ApiKey.id.label("key"),
+        ApiKey.digest,
+        ApiKey.networks,
+        ApiKey.expires_at,
+        ApiKey.scopes.label("granted"),
+        UNNOTED.label("unnoted"),
+        *ACCOUNT,
+    )
+    .join(User, User.id == ApiKey.user_id)
+    .where(ApiKey.id == any_(bindparam("keys", type_=ARRAY(Uuid))), LIVE, User.is_active)
+)
+# That a key was used, unless that was written down a moment ago.
+NOTE_USE: Final = Statement(
+    update(ApiKey)
+    .where(ApiKey.id == bindparam("key_id"), UNNOTED)
+    .values(last_used_at=func.now(), last_used_address=bindparam("address"))
+)
+
+
 async def identity(session: AsyncSession, key_id: UUID) -> Row[Any] | None:
-    """Return who is behind a live key of an active user, and how to check it: one statement a request."""
-    statement = (
-        select(
-            ApiKey.digest,
-            ApiKey.scopes,
-            ApiKey.networks,
-            ApiKey.expires_at,
-            UNNOTED.label("unnoted"),
-            User.id.label("user_id"),
-            User.handle.label("handle"),
-            User.kind,
-            User.is_superuser,
-            SCOPES_BY_ROLE.label("roles"),
-        )
-        .join(User, User.id == ApiKey.user_id)
-        .where(ApiKey.id == key_id, LIVE, User.is_active)
-    )
-    return (await session.execute(statement)).one_or_none()
-
-
-async def note_use(session: AsyncSession, key_id: UUID, *, address: str) -> None:
-    """Write down that a key was used, unless that was written down a moment ago."""
-    await session.execute(
-        update(ApiKey).where(ApiKey.id == key_id, UNNOTED).values(last_used_at=func.now(), last_used_address=address)
-    )
+    """Return who is behind a live key, as a request's own transaction sees it."""
+    return (await session.execute(IDENTITIES.executable, {"keys": [key_id]})).one_or_none()
 
 
 async def owned(session: AsyncSession, key_id: UUID, *, lock: bool = False) -> OwnedKey | None:

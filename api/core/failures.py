@@ -83,7 +83,8 @@ def translate_driver(error: BaseException | None) -> ApictlError | None:
     """Return what a failure without an SQLSTATE means: the network's, or a value the driver cannot encode."""
     # SQLAlchemy wraps asyncpg's own exceptions once more.
     cause = error.__cause__ or error if error is not None else None
-    if isinstance(cause, TimeoutError):
+    # One that waited for a connection of a pool was cancelled for it.
+    if isinstance(error, TimeoutError) or isinstance(cause, TimeoutError):
         return DatabaseTimeout(hint="try again; if it stays so, look at the database's load")
     if isinstance(cause, OSError | AsyncpgInterfaceError | InternalClientError):
         # asyncpg refuses a value that it cannot encode by a class of its own that it does not export.

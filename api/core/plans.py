@@ -78,7 +78,13 @@ class Plan:
         if not is_usual or context.stream_item_field is not None:
             raise NoPlanError
         self.route = route
-        self._context = context
+        self._field = context.response_field
+        # As `serialize_json` of it takes them.
+        self._shape = {
+            name: getattr(context, f"response_model_{name}")
+            for name in ("include", "exclude", "by_alias", "exclude_unset", "exclude_defaults", "exclude_none")
+        }
+        self._has_body = context.body_field is not None
         self._status: int = context.status_code or 200
         self._is_form = context.body_field is not None and isinstance(context.body_field.field_info, Form)
         self._steps: list[Step] = []
@@ -125,7 +131,7 @@ class Plan:
         return self._places[call]
 
     async def _handle(self, request: Request) -> Response:
-        body = await self._body(request) if self._context.body_field is not None else PydanticUndefined
+        body = await self._body(request) if self._has_body else PydanticUndefined
         asked = Response() if self._takes_response else None
         if asked is not None:
             del asked.headers["content-length"]
@@ -212,21 +218,12 @@ class Plan:
             raise HTTPException(400) from error
 
     def _serialized(self, answer: Any) -> bytes:
-        field = self._context.response_field
-        if field is None:
+        if self._field is None:
             return bytes(JSONResponse(jsonable_encoder(answer)).body)
-        value, errors = field.validate(answer, {}, loc=("response",))
+        value, errors = self._field.validate(answer, {}, loc=("response",))
         if errors:
             raise ResponseValidationError(errors=errors, body=answer)
-        content: bytes = field.serialize_json(
-            value,
-            include=self._context.response_model_include,
-            exclude=self._context.response_model_exclude,
-            by_alias=self._context.response_model_by_alias,
-            exclude_unset=self._context.response_model_exclude_unset,
-            exclude_defaults=self._context.response_model_exclude_defaults,
-            exclude_none=self._context.response_model_exclude_none,
-        )
+        content: bytes = self._field.serialize_json(value, **self._shape)
         return content
 
 

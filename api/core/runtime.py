@@ -9,6 +9,7 @@ from typing import Protocol, Self
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from api.config import Settings
+from api.core.direct import Direct
 from api.core.errors import ApictlError
 from api.core.failures import translated
 from api.core.passwords import Passwords
@@ -53,12 +54,14 @@ class Runtime:
         settings: The frozen settings.
         database_url: The URL in use: the configured one, or the embedded server's.
         engine: The pool that requests share.
+        direct: For what every request asks.
         passwords: Policy and hashing.
     """
 
     settings: Settings
     database_url: str
     engine: AsyncEngine
+    direct: Direct
     passwords: Passwords
 
     @classmethod
@@ -84,9 +87,10 @@ class Runtime:
                 stack.push(database.__exit__)
             engine = make_engine(url, settings, pool_size=pool_size)
             stack.push_async_callback(engine.dispose)
+            direct = await stack.enter_async_context(Direct.open(url, settings))
             passwords = Passwords(min_length=settings.password_min_length)
             stack.callback(passwords.close)
-            yield cls(settings=settings, database_url=url, engine=engine, passwords=passwords)
+            yield cls(settings=settings, database_url=url, engine=engine, direct=direct, passwords=passwords)
 
     @asynccontextmanager
     async def patient_engine(self) -> AsyncIterator[AsyncEngine]:

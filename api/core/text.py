@@ -27,6 +27,8 @@ def one_line(value: str) -> str:
     Raises:
         ValueError: It has a control character, or one that reorders what a person sees.
     """
+    if value.isascii() and value.isprintable():
+        return value.strip()
     for character in storable(value):
         # Controls, line separators, and what is invisible or turns the direction: it lets one name look like another.
         # The joiners stay: several scripts cannot be written without them.

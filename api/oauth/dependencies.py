@@ -14,7 +14,7 @@ from api.tokens.dependencies import (
     CurrentGrants,
     CurrentKeys,
     authenticated,
-    get_actor,
+    get_bearer,
 )
 from api.tokens.refusals import InvalidClient
 
@@ -37,8 +37,8 @@ async def get_introspector(
     shown = await authenticated(form, basic, grants, client)
     if shown is None and (basic is not None or form.client_id):
         raise InvalidClient("The client shows no secret")
-    actor = await get_actor(token, runtime, keys, client) if shown is None else shown.actor
-    return IntrospectionService(runtime, keys, actor)
+    bearer = shown or await get_bearer(token, runtime, keys, client)
+    return IntrospectionService(runtime, keys, bearer.actor)
 
 
 Introspector = Annotated[IntrospectionService, Depends(get_introspector)]

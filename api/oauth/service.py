@@ -50,11 +50,11 @@ class IntrospectionService:
             return Introspection(active=False)
         return self._active(
             bearer.actor.scopes,
-            username=bearer.handle,
+            username=bearer.user.handle,
             sub=bearer.actor.user_id,
             exp=bearer.expires,
             # A service account is a client by itself.
-            client_id=bearer.handle if bearer.kind == "service" else CLIENT_ID,
+            client_id=bearer.user.handle if bearer.user.kind == "service" else CLIENT_ID,
             token_type="Bearer",  # noqa: S106 - the name of a kind, no secret
         )
 

@@ -5,16 +5,18 @@ import logging
 import time
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from api.api_keys import crud as api_keys
 from api.api_keys.secret import PREFIX, ApiKeySecret
-from api.core.actor import Actor, Powers
+from api.core.actor import Actor
 from api.core.runtime import Runtime
 from api.signing_keys.ring import fresh
 from api.tokens import crud
 from api.tokens.keys import Claims, InvalidToken, Keys, UnknownKey
+from api.users.accounts import account, scopes
+from api.users.schemas import UserRead
 
 log: Final = logging.getLogger("apictl")
 
@@ -30,11 +32,10 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Bearer:
-    """Who holds a credential: as an actor, what they are called, what kind of account it is, and when it ends."""
+    """Who holds a credential: as an actor, their account as it is now, and when the credential ends."""
 
     actor: Actor
-    handle: str
-    kind: str
+    user: UserRead
     expires: int | None
 
 
@@ -85,23 +86,22 @@ class Authentication:
             raise InvalidToken from None
 
     async def _behind_session(self, claims: Claims, session_id: UUID, client: Client, *, used: bool) -> Bearer:
-        async with self._runtime.transaction(readonly=True) as session:
-            row = await crud.identity(session, session_id, claims.user_id)
-            if row is None:
-                raise InvalidToken
-            if row.unnoted and used:
-                await crud.note_use(session, session_id)
-        scopes = Powers(is_superuser=row.is_superuser, roles=row.roles, granted=row.scopes).scopes
+        row = await self._runtime.direct.look_up(crud.IDENTITIES, session_id)
+        if row is None or row["id"] != claims.user_id:
+            raise InvalidToken
+        if row["unnoted"] and used:
+            await self._runtime.direct.fetch(crud.NOTE_USE, session_id=session_id)
+        user, held = account(row), scopes(row)
         actor = Actor(
-            name=row.handle,
-            scopes=scopes if claims.scope is None else scopes & claims.scope,
+            name=user.handle,
+            scopes=held if claims.scope is None else held & claims.scope,
             door="http",
             user_id=claims.user_id,
             session_id=session_id,
-            narrowed=row.scopes is not None or claims.scope is not None,
+            narrowed=row["granted"] is not None or claims.scope is not None,
             request_id=client.request_id,
         )
-        return Bearer(actor, row.handle, row.kind, claims.expires)
+        return Bearer(actor, user, claims.expires)
 
     async def _behind_api_key(
         self,
@@ -113,37 +113,36 @@ class Authentication:
         used: bool,
     ) -> Bearer:
         """Return who is behind a key whose secret was shown, or a token that was got for it."""
-        async with self._runtime.transaction(readonly=True) as session:
-            row = await api_keys.identity(session, key_id)
-            if row is None or (digest is not None and not hmac.compare_digest(row.digest, digest)):
-                raise InvalidToken
-            if claims is not None and claims.user_id != row.user_id:
-                raise InvalidToken
-            require_network(row, key_id, client)
-            if row.unnoted and used:
-                await api_keys.note_use(session, key_id, address=client.address)
-        scopes = Powers(is_superuser=row.is_superuser, roles=row.roles, granted=row.scopes).scopes
+        row = await self._runtime.direct.look_up(api_keys.IDENTITIES, key_id)
+        if row is None or (digest is not None and not hmac.compare_digest(row["digest"], digest)):
+            raise InvalidToken
+        if claims is not None and claims.user_id != row["id"]:
+            raise InvalidToken
+        require_network(row["networks"], key_id, client)
+        if row["unnoted"] and used:
+            await self._runtime.direct.fetch(api_keys.NOTE_USE, key_id=key_id, address=client.address)
+        user, held = account(row), scopes(row)
         actor = Actor(
-            name=f"{row.handle} key {key_id}",
-            scopes=scopes if claims is None or claims.scope is None else scopes & claims.scope,
+            name=f"{user.handle} key {key_id}",
+            scopes=held if claims is None or claims.scope is None else held & claims.scope,
             door="http",
-            user_id=row.user_id,
+            user_id=user.id,
             api_key_id=key_id,
             showed_key=claims is None,
             narrowed=True,
             request_id=client.request_id,
         )
-        ends = None if row.expires_at is None else int(row.expires_at.timestamp())
-        return Bearer(actor, row.handle, row.kind, ends if claims is None else claims.expires)
+        ends = None if row["expires_at"] is None else int(row["expires_at"].timestamp())
+        return Bearer(actor, user, ends if claims is None else claims.expires)
 
 
-def require_network(row: Any, key_id: UUID, client: Client) -> None:
+def require_network(networks: list[str] | None, key_id: UUID, client: Client) -> None:
     """Let a key pass that is used from where it may be.
 
     Raises:
         InvalidToken: It is not; the log says so.
     """
-    if row.networks is not None and not is_within(client.address, row.networks):
+    if networks is not None and not is_within(client.address, networks):
         log.warning("%s API key %s refused: used from %s", client.request_id, key_id, client.address)
         raise InvalidToken
 

@@ -2,18 +2,34 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, literal, select, update
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Row,
+    Uuid,
+    and_,
+    any_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.core.actor import Powers
+from api.core.direct import Statement
 from api.core.pagination import Cursor, newest_first
 from api.devices.models import DeviceAuthorization
 from api.factors.models import PendingLogin
 from api.roles.models import SCOPES_BY_ROLE
 from api.tokens.models import Session
+from api.users.accounts import ACCOUNT
 from api.users.models import User
 
 # A write a minute and session at most, however often it is used.
@@ -51,28 +67,22 @@ async def add(
     return (await session.execute(statement)).scalar_one()
 
 
-async def identity(
-    session: AsyncSession, session_id: UUID, user_id: UUID
-) -> Row[str, str, bool, dict[str, list[str]], list[str] | None, bool] | None:
-    """Return name, powers and granted scopes behind a live session of an active user: one statement a request."""
-    statement = (
-        select(
-            User.handle.label("handle"),
-            User.kind,
-            User.is_superuser,
-            SCOPES_BY_ROLE.label("roles"),
-            Session.scopes,
-            UNNOTED.label("unnoted"),
-        )
-        .join(User, User.id == Session.user_id)
-        .where(Session.id == session_id, Session.user_id == user_id, LIVE, User.is_active)
-    )
-    return (await session.execute(statement)).one_or_none()
+# The owners of live sessions, if they are active, and what the sessions may do: for each request.
+IDENTITIES: Final = Statement(
+    select(Session.id.label("key"), Session.scopes.label("granted"), UNNOTED.label("unnoted"), *ACCOUNT)
+    .join(User, User.id == Session.user_id)
+    .where(Session.id == any_(bindparam("keys", type_=ARRAY(Uuid))), LIVE, User.is_active)
+)
+# That a session was used, unless that was written down a moment ago.
+NOTE_USE: Final = Statement(
+    update(Session).where(Session.id == bindparam("session_id"), UNNOTED).values(last_used_at=func.now())
+)
 
 
-async def note_use(session: AsyncSession, session_id: UUID) -> None:
-    """Write down that a session was used, unless that was written down a moment ago."""
-    await session.execute(update(Session).where(Session.id == session_id, UNNOTED).values(last_used_at=func.now()))
+async def identity(session: AsyncSession, session_id: UUID, user_id: UUID) -> Row[Any] | None:
+    """Return who is behind a live session, as a request's own transaction sees it."""
+    row = (await session.execute(IDENTITIES.executable, {"keys": [session_id]})).one_or_none()
+    return row if row is not None and row.id == user_id else None
 
 
 async def rotate(session: AsyncSession, session_id: UUID, *, rotation: int) -> int | None:

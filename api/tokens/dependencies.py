@@ -21,7 +21,7 @@ from api.tokens.schemas import ClientForm
 from api.tokens.service import TokenService
 
 # What makes the docs page's Authorize button work.
-bearer: Final = OAuth2PasswordBearer(
+oauth2: Final = OAuth2PasswordBearer(
     tokenUrl="/v1/auth/token",
     refreshUrl="/v1/auth/token",
     auto_error=False,
@@ -107,11 +107,11 @@ async def authenticated(
     return await grants.by_client(client_id, secret, client=client) if secret else None
 
 
-BearerToken = Annotated[str | None, Depends(bearer)]
+BearerToken = Annotated[str | None, Depends(oauth2)]
 
 
-async def get_actor(token: BearerToken, runtime: CurrentRuntime, keys: CurrentKeys, client: CurrentClient) -> Actor:
-    """Return who is asking.
+async def get_bearer(token: BearerToken, runtime: CurrentRuntime, keys: CurrentKeys, client: CurrentClient) -> Bearer:
+    """Return who is asking, with their account.
 
     Raises:
         NotAuthenticated: There is no bearer token.
@@ -121,7 +121,15 @@ async def get_actor(token: BearerToken, runtime: CurrentRuntime, keys: CurrentKe
         raise NotAuthenticated(
             hint="send: Authorization: Bearer <access token or API key>; log in at POST /v1/auth/token"
         )
-    return (await Authentication(runtime, keys).bearer(token, client=client)).actor
+    return await Authentication(runtime, keys).bearer(token, client=client)
+
+
+CurrentBearer = Annotated[Bearer, Depends(get_bearer)]
+
+
+async def get_actor(bearer: CurrentBearer) -> Actor:
+    """Return who is asking."""
+    return bearer.actor
 
 
 CurrentActor = Annotated[Actor, Depends(get_actor)]

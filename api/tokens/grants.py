@@ -168,7 +168,7 @@ class Grants:
             UnauthorizedClient: The key is a person's.
             InvalidScope: The key holds none of the scopes.
         """
-        if bearer.kind != "service":
+        if bearer.user.kind != "service":
             raise UnauthorizedClient("The API key is a person's", hint="send it as a bearer token, as it is")
         asked = requested_scopes(scope, bearer.actor.scopes)
         ttl = self._settings.access_token_ttl
@@ -178,7 +178,7 @@ class Grants:
         token = self._keys.sign(
             user_id=bearer.actor.user_id,
             api_key_id=bearer.actor.api_key_id,
-            client_id=bearer.handle,
+            client_id=bearer.user.handle,
             ttl=ttl,
             scope=asked,
         )
@@ -198,7 +198,7 @@ class Grants:
             bearer = await Authentication(self._runtime, self._keys).bearer(client_secret, client=client)
         except InvalidToken:
             raise InvalidClient from None
-        if client_id not in {bearer.handle, str(bearer.actor.user_id)}:
+        if client_id not in {bearer.user.handle, str(bearer.actor.user_id)}:
             raise InvalidClient
         return bearer
 

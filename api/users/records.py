@@ -192,7 +192,7 @@ class UserRecords:
             return
         if row is None:
             raise InvalidToken
-        powers = Powers(is_superuser=row.is_superuser, roles=row.roles, granted=row.scopes)
+        powers = Powers(is_superuser=row.is_superuser, roles=row.scopes_by_role, granted=row.granted)
         if not powers.scopes >= self._actor.scopes:
             raise MissingScope("Your powers were taken meanwhile")
 

@@ -148,6 +148,11 @@ class UserRead(BaseModel):
     last_login_at: datetime | None
     version: int
 
+    @property
+    def handle(self) -> str:
+        """What the user is called by everybody."""
+        return self.email or self.name or ""
+
 
 class UserPage(Page):
     """A page of users."""

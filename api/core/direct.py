@@ -1,0 +1,176 @@
+"""Statements that every request lives on, sent by asyncpg itself: SQLAlchemy's way to it costs more than they do.
+
+They are written in SQLAlchemy's terms all the same, in `crud`, where the others are; a `Statement` is compiled once.
+What is not asked by every request, or in a transaction with other statements, has no reason to be one.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import cached_property
+from typing import Any, Final, Self
+from uuid import UUID
+
+import asyncpg
+from sqlalchemy.dialects.postgresql.asyncpg import dialect
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.expression import Executable
+
+from api.config import Settings
+from api.core.failures import translated
+from api.database import connect
+
+# Connections besides those of SQLAlchemy's pool. They are held for a statement each: more would be no faster.
+CONNECTIONS: Final = 4
+# Lookups of one kind that are under way at once; whoever comes meanwhile shares the next one.
+AT_ONCE: Final = 2
+DIALECT: Final = dialect()  # type: ignore[no-untyped-call]
+
+
+class Statement:
+    """A statement of SQLAlchemy's, as asyncpg takes it; compiled when it is first needed.
+
+    Attributes:
+        executable: The statement, for whoever has a session.
+    """
+
+    def __init__(self, executable: Executable) -> None:
+        self.executable = executable
+
+    @cached_property
+    def text(self) -> str:
+        """The SQL."""
+        return str(self._compiled)
+
+    def arguments(self, values: dict[str, Any]) -> list[Any]:
+        """Return the values of its parameters in their order: those given here, and those that it has itself."""
+        return [values.get(name, known) for name, known in self._known]
+
+    @cached_property
+    def _compiled(self) -> SQLCompiler:
+        compiled: SQLCompiler = self.executable.compile(dialect=DIALECT)  # type: ignore[attr-defined]
+        return compiled
+
+    @cached_property
+    def _known(self) -> tuple[tuple[str, Any], ...]:
+        return tuple((name, self._compiled.params[name]) for name in self._compiled.positiontup or ())
+
+
+class Direct:
+    """A process's own connections for such statements, each of which is a transaction of its own."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", timeout: float) -> None:
+        self._pool = pool
+        self._timeout = timeout
+        self._lookups: dict[Statement, Lookup] = {}
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str, settings: Settings) -> AsyncIterator[Self]:
+        """Hold them for the length of a `with` block; each is opened when it is first needed."""
+
+        async def connected(*_: Any, **__: Any) -> asyncpg.Connection:
+            return await connect(url, settings)
+
+        pool = asyncpg.create_pool(
+            min_size=0,
+            max_size=CONNECTIONS,
+            # As SQLAlchemy's: for as long as they work.
+            max_inactive_connection_lifetime=0,
+            max_queries=2**31,
+            connect=connected,
+            reset=unchanged,
+        )
+        async with pool:
+            yield cls(pool, settings.pool_timeout)
+
+    async def fetch(self, statement: Statement, **values: Any) -> list[asyncpg.Record]:
+        """Return the rows of a statement.
+
+        Raises:
+            ApictlError: The database's failures, in terms of the error table.
+        """
+        with translated():
+            # A timeout is a task of its own, in asyncpg; who need not wait needs none.
+            timeout = None if self._pool.get_idle_size() else self._timeout
+            async with self._pool.acquire(timeout=timeout) as connection:
+                return await connection.fetch(statement.text, *statement.arguments(values))
+
+    async def fetch_one(self, statement: Statement, **values: Any) -> asyncpg.Record | None:
+        """Return the only row of a statement, or None.
+
+        Raises:
+            ApictlError: The database's failures, in terms of the error table.
+        """
+        rows = await self.fetch(statement, **values)
+        return rows[0] if rows else None
+
+    async def look_up(self, statement: Statement, key: UUID) -> asyncpg.Record | None:
+        """Return the row with this key, as it is after this call: those who ask in the same moment share a statement.
+
+        The statement takes `keys`, and has each row's own as `key`.
+
+        Raises:
+            ApictlError: The database's failures, in terms of the error table.
+        """
+        lookup = self._lookups.get(statement)
+        if lookup is None:
+            lookup = self._lookups[statement] = Lookup(self, statement)
+        return await lookup.ask(key)
+
+
+class Lookup:
+    """Rows by their keys, for many who each want one."""
+
+    def __init__(self, direct: Direct, statement: Statement) -> None:
+        self._direct = direct
+        self._statement = statement
+        self._asked: dict[UUID, list[asyncio.Future[asyncpg.Record | None]]] = {}
+        self._running: set[asyncio.Task[None]] = set()
+        self._is_due = False
+
+    def ask(self, key: UUID) -> "asyncio.Future[asyncpg.Record | None]":
+        """Return what will have the row. A statement that began before now does not answer it."""
+        loop = asyncio.get_running_loop()
+        # One for each who asks: who is cancelled takes nothing from the others.
+        future: asyncio.Future[asyncpg.Record | None] = loop.create_future()
+        self._asked.setdefault(key, []).append(future)
+        if not self._is_due and len(self._running) < AT_ONCE:
+            self._is_due = True
+            loop.call_soon(self._begin)
+        return future
+
+    def _begin(self) -> None:
+        self._is_due = False
+        asked, self._asked = self._asked, {}
+        task = asyncio.create_task(self._answer(asked))
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if self._asked and not self._is_due:
+            self._begin()
+
+    async def _answer(self, asked: dict[UUID, list[asyncio.Future[asyncpg.Record | None]]]) -> None:
+        try:
+            rows = {row["key"]: row for row in await self._direct.fetch(self._statement, keys=list(asked))}
+        except BaseException as error:
+            for future in (one for waiting in asked.values() for one in waiting):
+                if not future.done():
+                    # Everybody has to hear it; whoever is cancelled here has nobody to tell.
+                    if isinstance(error, Exception):
+                        future.set_exception(error)
+                    else:
+                        future.cancel()
+            if not isinstance(error, Exception):
+                raise
+        else:
+            for key, waiting in asked.items():
+                for future in waiting:
+                    if not future.done():
+                        future.set_result(rows.get(key))
+
+
+async def unchanged(_connection: Any) -> None:
+    """Leave a connection that comes back as it is: no statement here changes a session."""
