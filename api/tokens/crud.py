@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
+    Integer,
     Row,
     Uuid,
     and_,
@@ -22,7 +23,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.core.actor import Powers
 from api.core.direct import Statement
 from api.core.pagination import Cursor, newest_first
 from api.devices.models import DeviceAuthorization
@@ -47,13 +47,41 @@ class Owned:
     is_live: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
-    """A session as the family of its refresh tokens, what its owner may do, and whether it was rotated just now."""
-
-    session: Session
-    powers: Powers
-    in_grace: bool
+# A session as the family of its refresh tokens, and what its owner may do.
+FAMILY_COLUMNS: Final = (
+    Session.id,
+    Session.user_id,
+    Session.rotation,
+    Session.expires_at,
+    Session.scopes.label("granted"),
+    User.is_superuser,
+    SCOPES_BY_ROLE.label("scopes_by_role"),
+)
+# Of a live one of an active user; and whether it was rotated within the last so many seconds.
+FAMILY: Final = Statement(
+    select(
+        *FAMILY_COLUMNS,
+        func.coalesce(
+            Session.rotated_at > func.now() - func.make_interval(0, 0, 0, 0, 0, 0, bindparam("grace", type_=Integer)),
+            False,
+        ).label("in_grace"),
+    )
+    .join(User, User.id == Session.user_id)
+    .where(Session.id == bindparam("session_id"), LIVE, User.is_active)
+)
+# Moves such a family on from `rotation`, if it is there: of any number at once, one succeeds.
+ROTATE: Final = Statement(
+    update(Session)
+    .where(
+        Session.id == bindparam("session_id"),
+        Session.rotation == bindparam("rotated_from"),
+        LIVE,
+        User.id == Session.user_id,
+        User.is_active,
+    )
+    .values(rotation=Session.rotation + 1, rotated_at=func.now(), last_used_at=func.now())
+    .returning(*FAMILY_COLUMNS)
+)
 
 
 async def add(
@@ -83,43 +111,6 @@ async def identity(session: AsyncSession, session_id: UUID, user_id: UUID) -> Ro
     """Return who is behind a live session, as a request's own transaction sees it."""
     row = (await session.execute(IDENTITIES.executable, {"keys": [session_id]})).one_or_none()
     return row if row is not None and row.id == user_id else None
-
-
-async def rotate(session: AsyncSession, session_id: UUID, *, rotation: int) -> int | None:
-    """Move a live family on from `rotation`, if it is there: of any number at once, one succeeds."""
-    statement = (
-        update(Session)
-        .where(
-            Session.id == session_id,
-            Session.rotation == rotation,
-            LIVE,
-            select(User.id).where(User.id == Session.user_id, User.is_active).exists(),
-        )
-        .values(rotation=Session.rotation + 1, rotated_at=func.now(), last_used_at=func.now())
-        .returning(Session.rotation)
-        # The row in hand stays as it was read.
-        .execution_options(synchronize_session=False)
-    )
-    return await session.scalar(statement)
-
-
-async def family(session: AsyncSession, session_id: UUID, *, grace: int) -> Family | None:
-    """Return a live family of an active user; it is in grace for so many seconds after a rotation."""
-    statement = (
-        select(
-            Session,
-            User.is_superuser,
-            SCOPES_BY_ROLE.label("roles"),
-            func.coalesce(Session.rotated_at > func.now() - timedelta(seconds=grace), False).label("in_grace"),
-        )
-        .join(User, User.id == Session.user_id)
-        .where(Session.id == session_id, LIVE, User.is_active)
-    )
-    row = (await session.execute(statement)).one_or_none()
-    if row is None:
-        return None
-    powers = Powers(is_superuser=row.is_superuser, roles=row.roles, granted=row.Session.scopes)
-    return Family(row.Session, powers, in_grace=row.in_grace and grace > 0)
 
 
 async def owned(session: AsyncSession, session_id: UUID) -> Owned | None:

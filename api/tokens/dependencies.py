@@ -4,7 +4,7 @@ import base64
 from typing import Annotated, Final
 from urllib.parse import unquote_plus
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Request
 from fastapi.security import OAuth2PasswordBearer
 
 from api.core.actor import SCOPE_TEXTS, Actor
@@ -32,15 +32,13 @@ oauth2: Final = OAuth2PasswordBearer(
 )
 
 
-async def get_basic_client(
-    authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
-) -> tuple[str, str] | None:
+async def get_basic_client(request: Request) -> tuple[str, str] | None:
     """Return an OAuth client's id and secret from HTTP Basic (RFC 6749, section 2.3.1); None if there is none.
 
     Raises:
         InvalidClient: The header cannot be read.
     """
-    scheme, _, encoded = (authorization or "").partition(" ")
+    scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "basic":
         return None
     try:

@@ -8,9 +8,11 @@ import time
 from contextlib import suppress
 from typing import Final
 
+import asyncpg
+
 from api.api_keys.secret import PREFIX
 from api.audit import crud as audit
-from api.core.actor import Actor, Scope
+from api.core.actor import Actor
 from api.core.runtime import Runtime
 from api.core.sealing import digest
 from api.factors import crud as factors
@@ -19,7 +21,6 @@ from api.factors.codes import new_mfa_token
 from api.factors.grant import FactorGrant
 from api.tokens import crud
 from api.tokens.authentication import Authentication, Bearer, Client
-from api.tokens.crud import Family
 from api.tokens.keys import InvalidToken, Keys
 from api.tokens.refusals import (
     NEXT_STEP,
@@ -30,9 +31,10 @@ from api.tokens.refusals import (
 )
 from api.tokens.schemas import TokenIssued
 from api.tokens.secret import RefreshToken
-from api.tokens.service import issue
+from api.tokens.service import Family, issue
 from api.tokens.sessions import begin_session, requested_scopes
 from api.users import crud as users
+from api.users.accounts import scopes as scopes_of
 from api.users.schemas import canonical_email
 
 # The same for every reason.
@@ -118,37 +120,40 @@ class Grants:
         token = RefreshToken.decode(text, self._keys.refresh)
         if token is None:
             raise InvalidGrant
-        found = await self._family(token)
-        if found.session.rotation == token.rotation:
-            # Before the token is used up: its owner could not have the next one.
-            self._keys.require_signing()
-            narrowed = requested_scopes(scope, found.powers.scopes)
-            async with self._transaction() as session:
-                moved = await crud.rotate(session, token.session_id, rotation=token.rotation)
-            if moved is not None:
-                return self._successor(found, token, narrowed)
-            # Another was faster.
+        # Before the token is used up: its owner could not have the next one.
+        self._keys.require_signing()
+        if scope:
             found = await self._family(token)
-        if found.session.rotation == token.rotation + 1 and found.in_grace:
-            return self._successor(found, token, requested_scopes(scope, found.powers.scopes))
-        if found.session.rotation > token.rotation:
-            await self._replayed(found, token, client)
+            if found["rotation"] == token.rotation:
+                requested_scopes(scope, scopes_of(found))
+        moved = await self._runtime.direct.fetch_one(
+            crud.ROTATE, session_id=token.session_id, rotated_from=token.rotation
+        )
+        if moved is not None:
+            return self._successor(moved, scope)
+        found = await self._family(token)
+        if found["rotation"] == token.rotation + 1 and found["in_grace"] and self._settings.refresh_grace:
+            return self._successor(found, scope)
+        if found["rotation"] > token.rotation:
+            await self._replayed(found["rotation"], token, client)
         raise InvalidGrant
 
-    async def _family(self, token: RefreshToken) -> Family:
-        """Read what a refresh token descends from: all that most uses of one that was used already need."""
-        async with self._transaction(readonly=True) as session:
-            found = await crud.family(session, token.session_id, grace=self._settings.refresh_grace)
+    async def _family(self, token: RefreshToken) -> asyncpg.Record:
+        """Read what a refresh token descends from."""
+        found = await self._runtime.direct.fetch_one(
+            crud.FAMILY, session_id=token.session_id, grace=self._settings.refresh_grace
+        )
         if found is None:
             raise InvalidGrant
         return found
 
-    def _successor(self, found: Family, token: RefreshToken, narrowed: frozenset[Scope] | None) -> TokenIssued:
-        found.session.rotation = token.rotation + 1
-        scopes = found.powers.scopes if narrowed is None else narrowed
-        return issue(found.session, scopes, self._keys, self._settings, narrowed=narrowed)
+    def _successor(self, found: asyncpg.Record, scope: str | None) -> TokenIssued:
+        held = scopes_of(found)
+        narrowed = requested_scopes(scope, held)
+        row = Family(found["id"], found["user_id"], found["rotation"], found["expires_at"], found["granted"])
+        return issue(row, held if narrowed is None else narrowed, self._keys, self._settings, narrowed=narrowed)
 
-    async def _replayed(self, found: Family, token: RefreshToken, client: Client) -> None:
+    async def _replayed(self, current: int, token: RefreshToken, client: Client) -> None:
         """End the family, in a transaction that is over before the request is refused."""
         async with self._transaction() as session:
             await crud.revoke(session, token.session_id, because="refresh token replayed")
@@ -158,7 +163,7 @@ class Grants:
                 action="session.replay",
                 target="session",
                 target_id=token.session_id,
-                detail={"address": client.address, "used": token.rotation, "current": found.session.rotation},
+                detail={"address": client.address, "used": token.rotation, "current": current},
             )
 
     def by_client_credentials(self, bearer: Bearer, *, scope: str | None) -> TokenIssued:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -159,8 +160,23 @@ class TokenService:
         await audit.add(self._session, self._actor, action=action, target="session", target_id=row.id, detail=detail)
 
 
+class Family(NamedTuple):
+    """A session as the family of its refresh tokens: what tokens are made from."""
+
+    id: UUID
+    user_id: UUID
+    rotation: int
+    expires_at: datetime
+    scopes: list[str] | None
+
+
 def issue(
-    row: Session, scopes: frozenset[Scope], keys: Keys, settings: Settings, *, narrowed: frozenset[Scope] | None = None
+    row: Session | Family,
+    scopes: frozenset[Scope],
+    keys: Keys,
+    settings: Settings,
+    *,
+    narrowed: frozenset[Scope] | None = None,
 ) -> TokenIssued:
     """Return the pair of tokens for a session as it stands, and what they may do now."""
     remaining = int((row.expires_at - datetime.now(UTC)).total_seconds())
