@@ -69,24 +69,28 @@ async def connect(url: str, settings: Settings, **options: Any) -> asyncpg.Conne
         ) from None
 
 
+def unprepared(pool_size: int | None) -> dict[str, Any]:
+    """Return how to connect for a process with so many connections; None: a server.
+
+    A server prepares each statement once a connection. Whoever has few connections of their own, as a terminal or a
+    migration does, asks each once, and may ask through PgBouncer, where what is prepared stays behind with somebody
+    else's connection: nothing is prepared there.
+    """
+    return {} if pool_size is None else {"statement_cache_size": 0}
+
+
 def make_engine(url: str, settings: Settings, *, pool_size: int | None = None, patient: bool = False) -> AsyncEngine:
     """Return an engine for any URL of PostgreSQL; connects at the first use.
 
     With `patient`, a statement may take as long as it takes: migrations do.
 
-    A server prepares each statement once a connection. Whoever has few connections of their own, as a terminal or a
-    migration does, asks each once, and may ask through PgBouncer, where what is prepared stays behind with somebody
-    else's connection: nothing is prepared there.
-
     Raises:
         BadSettings: The URL cannot be read.
     """
-    cache: dict[str, Any] = {} if pool_size is None else {"statement_cache_size": 0}
-    if patient:
-        cache["command_timeout"] = None
+    options = unprepared(pool_size) | ({"command_timeout": None} if patient else {})
 
     def connected() -> Any:
-        return connect(url, settings, **cache)
+        return connect(url, settings, **options)
 
     def adapted() -> Any:
         # `async_creator` would leave SQLAlchemy's own cache as it is.

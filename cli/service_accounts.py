@@ -7,7 +7,7 @@ import typer
 
 from cli.context import Call, command
 from cli.output import Item, Listing
-from cli.users import body, item
+from cli.users import body, item, listing
 
 if TYPE_CHECKING:
     from api.service_accounts.service import ServiceAccountService
@@ -84,5 +84,5 @@ async def list_service_accounts(
     query = ServiceAccountQuery(
         search=search, is_active=active, role=role, sort=sort.value, limit=200 if every else limit, cursor=cursor
     )
-    accounts, following = await call.pages(service(call).list_service_accounts, query, every=every)
-    return Listing([body(account) for account in accounts], following, COLUMNS, TABLE)
+    accounts, following = await call.pages(listing(call).list_service_accounts, query, every=every)
+    return Listing([body(dict(account)) for account in accounts], following, COLUMNS, TABLE)

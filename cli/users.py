@@ -10,6 +10,7 @@ from cli.output import Item, Listing
 from cli.secrets import GeneratePassword, NoPassword, PasswordFile, PasswordStdin, read_password
 
 if TYPE_CHECKING:
+    from api.users.listing import AccountListService
     from api.users.records import Outcome
     from api.users.service import UserService
 
@@ -59,6 +60,13 @@ def ref(user: str) -> str:
     from api.users.schemas import UserPath
 
     return UserPath(user=user).user
+
+
+def listing(call: Call) -> "AccountListService":
+    """Return the service behind lists of accounts."""
+    from api.users.listing import AccountListService
+
+    return AccountListService(call.runtime.direct, call.actor)
 
 
 def body(user: Any) -> dict[str, Any]:
@@ -146,8 +154,8 @@ async def list_users(
         limit=200 if every else limit,
         cursor=cursor,
     )
-    users, following = await call.pages(service(call).list_users, query, every=every)
-    return Listing([body(user) for user in users], following, COLUMNS, TABLE)
+    users, following = await call.pages(listing(call).list_users, query, every=every)
+    return Listing([body(dict(user)) for user in users], following, COLUMNS, TABLE)
 
 
 @command("write")

@@ -66,11 +66,11 @@ class Direct:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, settings: Settings) -> AsyncIterator[Self]:
-        """Hold them for the length of a `with` block; each is opened when it is first needed."""
+    async def open(cls, url: str, settings: Settings, **options: Any) -> AsyncIterator[Self]:
+        """Hold them for the length of a `with` block; each is opened, with these options, when it is first needed."""
 
         async def connected(*_: Any, **__: Any) -> asyncpg.Connection:
-            return await connect(url, settings)
+            return await connect(url, settings, **options)
 
         pool = asyncpg.create_pool(
             min_size=0,

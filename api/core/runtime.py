@@ -13,7 +13,7 @@ from api.core.direct import Direct
 from api.core.errors import ApictlError
 from api.core.failures import translated
 from api.core.passwords import Passwords
-from api.database import make_engine
+from api.database import make_engine, unprepared
 from api.postgres.embedded import EmbeddedPostgres
 
 
@@ -87,7 +87,7 @@ class Runtime:
                 stack.push(database.__exit__)
             engine = make_engine(url, settings, pool_size=pool_size)
             stack.push_async_callback(engine.dispose)
-            direct = await stack.enter_async_context(Direct.open(url, settings))
+            direct = await stack.enter_async_context(Direct.open(url, settings, **unprepared(pool_size)))
             passwords = Passwords(min_length=settings.password_min_length)
             stack.callback(passwords.close)
             yield cls(settings=settings, database_url=url, engine=engine, direct=direct, passwords=passwords)

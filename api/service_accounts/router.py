@@ -7,7 +7,8 @@ from fastapi import APIRouter, Query, Response
 from api.core.problems import responses
 from api.service_accounts.dependencies import CurrentServiceAccounts
 from api.service_accounts.schemas import CreateOptions, ServiceAccountCreate, ServiceAccountQuery
-from api.users.router import shown
+from api.users.dependencies import CurrentListing
+from api.users.router import page_of, shown
 from api.users.schemas import UserPage, UserRead
 
 router = APIRouter(prefix="/v1/service-accounts", tags=["service accounts"])
@@ -32,10 +33,7 @@ async def create_service_account(
     return shown(outcome.user, response)
 
 
-@router.get("", responses=responses(400, 401, 403, 422, 503))
-async def list_service_accounts(
-    query: Annotated[ServiceAccountQuery, Query()], accounts: CurrentServiceAccounts
-) -> UserPage:
+@router.get("", responses=responses(400, 401, 403, 422, 503), response_model=UserPage)
+async def list_service_accounts(query: Annotated[ServiceAccountQuery, Query()], listing: CurrentListing) -> Response:
     """List service accounts, in the order of their names."""
-    items, next_cursor = await accounts.list_service_accounts(query)
-    return UserPage(items=[UserRead.model_validate(user) for user in items], next_cursor=next_cursor)
+    return page_of(*await listing.list_service_accounts(query))

@@ -6,9 +6,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.core.actor import Actor, Scope
 from api.core.errors import ApictlError, Kind
-from api.core.pagination import Cursor, cut
 from api.roles.service import RoleService
-from api.service_accounts.schemas import ServiceAccountCreate, ServiceAccountQuery
+from api.service_accounts.schemas import ServiceAccountCreate
 from api.users import crud
 from api.users.models import User
 from api.users.records import Outcome, UserRecords
@@ -60,14 +59,3 @@ class ServiceAccountService:
         for role in sorted(set(new.roles)):
             user = (await roles.grant_role(new.name, role)).user
         return Outcome(user, changed=True, created=True)
-
-    async def list_service_accounts(self, query: ServiceAccountQuery) -> tuple[list[User], str | None]:
-        """Return a page of service accounts, and the cursor of the next page or None.
-
-        Raises:
-            BadRequest: The cursor is not of this list.
-        """
-        self._actor.require(Scope.USERS_READ)
-        after = Cursor.decode(query.cursor, sort=query.sort)
-        rows = await crud.page(self._session, query, after, kind="service")
-        return cut(rows, query.limit, lambda row: Cursor(query.sort, getattr(row, query.sort.lstrip("-")), row.id))

@@ -12,8 +12,9 @@ from api.roles.models import SCOPES_BY_ROLE
 from api.users.models import User
 from api.users.schemas import UserRead
 
-# Columns for a statement.
-ACCOUNT: Final = (*(getattr(User, name) for name in UserRead.model_fields), SCOPES_BY_ROLE.label("scopes_by_role"))
+# Columns for a statement: what is shown, and besides what they may do.
+SHOWN: Final = tuple(getattr(User, name) for name in UserRead.model_fields)
+ACCOUNT: Final = (*SHOWN, SCOPES_BY_ROLE.label("scopes_by_role"))
 
 
 def account(row: asyncpg.Record) -> UserRead:

@@ -1,15 +1,31 @@
 """Statements on the table of users."""
 
 import re
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, UnaryExpression, delete, func, select, text, tuple_, update
+from sqlalchemy import (
+    ARRAY,
+    Integer,
+    Select,
+    Text,
+    Uuid,
+    bindparam,
+    delete,
+    func,
+    select,
+    text,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
+from api.core.direct import Statement
 from api.core.pagination import Cursor
+from api.users.accounts import SHOWN
 from api.users.models import SEARCH_WORDS, User
 from api.users.schemas import AccountQuery, UserQuery
 
@@ -35,27 +51,52 @@ def _locked(statement: Select[User], *, lock: bool) -> Select[User]:
     return statement.with_for_update().execution_options(populate_existing=True) if lock else statement
 
 
-async def page(session: AsyncSession, query: AccountQuery, after: Cursor | None, *, kind: str) -> list[User]:
-    """Return up to `limit + 1` users after the cursor: the extra one tells that there is another page."""
-    statement = select(User).where(User.kind == kind)
-    if query.is_active is not None:
-        statement = statement.where(User.is_active.is_(query.is_active))
-    if isinstance(query, UserQuery) and query.is_superuser is not None:
-        statement = statement.where(User.is_superuser.is_(query.is_superuser))
-    if query.role is not None:
-        statement = statement.where(User.roles.contains([query.role]))
-    if query.search:
-        statement = statement.where(SEARCH_WORDS.op("@@")(func.to_tsquery("simple", prefix_query(query.search))))
-    column = getattr(User, query.sort.lstrip("-"))
-    key = tuple_(column, User.id)
-    order: tuple[UnaryExpression[Any], ...] = (column.asc(), User.id.asc())
-    if query.sort.startswith("-"):
-        order = (column.desc(), User.id.desc())
-    if after is not None:
-        bound = tuple_(after.value, after.id)
-        statement = statement.where(key < bound if query.sort.startswith("-") else key > bound)
-    rows = await session.scalars(statement.order_by(*order).limit(query.limit + 1))
-    return list(rows)
+def page(query: AccountQuery, after: Cursor | None, *, kind: str) -> tuple[Statement, dict[str, Any]]:
+    """Return a statement for up to `limit + 1` users after the cursor, and its values.
+
+    The extra one tells that there is another page.
+    """
+    is_superuser = query.is_superuser if isinstance(query, UserQuery) else None
+    values = {
+        "role": None if query.role is None else [query.role],
+        "words": prefix_query(query.search) if query.search else None,
+        "after": after and after.value,
+        "after_id": after and after.id,
+        "most": query.limit + 1,
+    }
+    given = {name: value for name, value in values.items() if value is not None}
+    # What has two values or three is a part of the statement: an index of some rows is known to be good for it.
+    return page_statement(
+        query.sort, frozenset(given), kind, is_active=query.is_active, is_superuser=is_superuser
+    ), given
+
+
+@lru_cache(maxsize=256)
+def page_statement(
+    sort: str,
+    given: frozenset[str],
+    kind: str,
+    *,
+    is_active: bool | None,
+    is_superuser: bool | None,
+) -> Statement:
+    """Return the statement for a page that is sorted so, and filtered by what is given."""
+    column: Any = getattr(User, sort.lstrip("-"))
+    bound = tuple_(bindparam("after", type_=column.type), bindparam("after_id", type_=Uuid()))
+    filters = {
+        "role": User.roles.contains(bindparam("role", type_=ARRAY(Text))),
+        "words": SEARCH_WORDS.op("@@")(func.to_tsquery("simple", bindparam("words", type_=Text()))),
+        "after": tuple_(column, User.id) < bound if sort.startswith("-") else tuple_(column, User.id) > bound,
+    }
+    order = (column.desc(), User.id.desc()) if sort.startswith("-") else (column.asc(), User.id.asc())
+    asked = [condition for name, condition in filters.items() if name in given]
+    if is_active is not None:
+        asked.append(User.is_active.is_(is_active))
+    if is_superuser is not None:
+        asked.append(User.is_superuser.is_(is_superuser))
+    return Statement(
+        select(*SHOWN).where(User.kind == kind, *asked).order_by(*order).limit(bindparam("most", type_=Integer()))
+    )
 
 
 def prefix_query(words: str) -> str:

@@ -6,6 +6,7 @@ from fastapi import Depends
 
 from api.core.dependencies import CurrentRuntime, CurrentSession
 from api.tokens.dependencies import CurrentActor
+from api.users.listing import AccountListService
 from api.users.service import UserService
 
 
@@ -14,4 +15,10 @@ async def get_user_service(session: CurrentSession, actor: CurrentActor, runtime
     return UserService(session, actor, runtime.passwords)
 
 
+async def get_listing(actor: CurrentActor, runtime: CurrentRuntime) -> AccountListService:
+    """Return the service of lists for this request; it needs no transaction."""
+    return AccountListService(runtime.direct, actor)
+
+
+CurrentListing = Annotated[AccountListService, Depends(get_listing)]
 CurrentUsers = Annotated[UserService, Depends(get_user_service)]

@@ -8,13 +8,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.core.actor import ALL_SCOPES, Actor, Scope
 from api.core.errors import ApictlError, Kind, NotAuthenticated
-from api.core.pagination import Cursor, cut
 from api.core.passwords import Passwords
 from api.tokens import crud as tokens
 from api.users import crud
 from api.users.models import User
 from api.users.records import Outcome, UserNotFound, UserRecords, powers_of, require_person
-from api.users.schemas import IfExists, UserCreate, UserQuery, UserUpdate
+from api.users.schemas import IfExists, UserCreate, UserUpdate
 
 
 class EmailTaken(ApictlError):
@@ -115,17 +114,6 @@ class UserService:
             UserNotFound: There is none that the actor may see.
         """
         return await self._records.get(ref)
-
-    async def list_users(self, query: UserQuery) -> tuple[list[User], str | None]:
-        """Return a page of users, and the cursor of the next page or None.
-
-        Raises:
-            BadRequest: The cursor is not of this list.
-        """
-        self._actor.require(Scope.USERS_READ)
-        after = Cursor.decode(query.cursor, sort=query.sort)
-        rows = await crud.page(self._session, query, after, kind="person")
-        return cut(rows, query.limit, lambda row: Cursor(query.sort, getattr(row, query.sort.lstrip("-")), row.id))
 
     async def update_user(self, ref: str, changes: UserUpdate, *, if_version: int | None = None) -> Outcome:
         """Change the e-mail address or the name.

@@ -286,6 +286,7 @@ FAULTS: Final = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("asked", ["prepare", "fetch"])
 @pytest.mark.parametrize(("fault", "status", "code"), FAULTS, ids=lambda value: type(value).__name__)
 async def test_what_the_database_does_has_its_status(
     admin: httpx2.AsyncClient,
@@ -293,17 +294,18 @@ async def test_what_the_database_does_has_its_status(
     fault: Exception,
     status: int,
     code: str,
+    asked: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The fault is the driver's own, raised where the driver raises: in asyncpg's prepare."""
+    """The fault is the driver's own, raised where the driver raises: as SQLAlchemy asks it, or as we do."""
 
     async def fail(*_: Any, **__: Any) -> None:
         raise fault
 
-    # Prepares the identity statement; what is prepared afterwards is the list's.
+    # Reads the signing keys; what is asked afterwards is who asks, or the list.
     assert (await admin.get("/v1/users/me")).status_code == 200
-    monkeypatch.setattr(asyncpg.Connection, "prepare", fail)
-    answer = await admin.get("/v1/users", params={"search": "never asked before", "sort": "-email"})
+    monkeypatch.setattr(asyncpg.Connection, asked, fail)
+    answer = await admin.get("/v1/roles", params={"limit": 7})
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert ("Retry-After" in answer.headers) == (status in {503, 504})
     assert "Traceback" not in answer.text

@@ -21,7 +21,7 @@ from api.service_accounts.schemas import ServiceAccountCreate, ServiceAccountQue
 from api.signing_keys.schemas import SigningKeyCreate, SigningKeyQuery
 from api.tokens.keys import Keys
 from api.tokens.schemas import TokenCreate, TokenQuery, TokensRevoke
-from api.users.schemas import UserCreate, UserQuery, UserUpdate
+from api.users.schemas import AccountQuery, UserCreate, UserQuery, UserUpdate
 from tests.project.code import modules
 
 PUBLIC: Final = {
@@ -104,6 +104,7 @@ EXAMPLES: Final[dict[Any, Any]] = {
     UserCreate: UserCreate(email="ada@example.com"),
     UserQuery: UserQuery(),
     UserUpdate: UserUpdate(full_name="Ada"),
+    AccountQuery: ServiceAccountQuery(),
 }
 
 
@@ -125,6 +126,7 @@ async def test_services(service: type[Any], method: str, runtime: Runtime, setti
             "session": session,
             "actor": Actor.nobody(),
             "passwords": runtime.passwords,
+            "direct": runtime.direct,
             "settings": settings,
             "open_engine": runtime.patient_engine,
             "transaction": runtime.transaction,

@@ -14,7 +14,7 @@ from tests.project.code import modules
 from tools.docs import api_routes
 
 # What handlers and dependencies call by themselves.
-HELPERS: Final = {"query_names", "shown", "shown_role"}
+HELPERS: Final = {"page_of", "query_names", "shown", "shown_role"}
 
 ONLY_HTTP: Final = {
     "live": "a process that answers on the terminal is alive",

@@ -7,6 +7,7 @@ import httpx2
 import pytest
 
 from api.users.models import User
+from api.users.schemas import UserPage
 from tests.conftest import PASSWORD, SUPERUSER, log_in
 
 
@@ -88,6 +89,8 @@ async def test_filters(admin: httpx2.AsyncClient, query: dict[str, str], found: 
     await admin.post("/v1/users/grace@example.org/deactivate")
     answer = await admin.get("/v1/users", params=query | {"sort": "email"})
     assert [user["email"] for user in answer.json()["items"]] == found
+    # Written without the schema, and as it would have written it.
+    assert UserPage.model_validate_json(answer.content).model_dump_json().encode() == answer.content
 
 
 async def test_one_s_own_account(as_ada: httpx2.AsyncClient, ada: dict[str, Any]) -> None:
