@@ -19,7 +19,7 @@ COLUMNS: Final = (
     "last_login_at, version"
 )
 ME: Final = f"SELECT {COLUMNS} FROM users WHERE id = $1"  # noqa: S608 - no value is in it
-LIST: Final = f"SELECT {COLUMNS} FROM users WHERE kind = 'person' ORDER BY created_at DESC, id DESC LIMIT 51"  # noqa: S608
+LIST: Final = f"SELECT {COLUMNS} FROM users WHERE kind = 'person' ORDER BY created_at, id LIMIT 51"  # noqa: S608
 CREATE: Final = f"INSERT INTO users (id, email, password_hash) VALUES ($1, $2, $3) RETURNING {COLUMNS}"  # noqa: S608
 ROTATE: Final = (
     "UPDATE sessions SET rotation = rotation + 1, rotated_at = now() WHERE id = $1 AND rotation = $2 "

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Select, tuple_
 
@@ -44,8 +45,8 @@ class Cursor:
     def encode(self) -> str:
         """Return the cursor as URL-safe text."""
         value = self.value.isoformat() if isinstance(self.value, datetime) else self.value
-        raw = json.dumps([self.sort, value, self.id.hex], separators=(",", ":"), ensure_ascii=False)
-        return base64.urlsafe_b64encode(raw.encode()).rstrip(b"=").decode()
+        raw = orjson.dumps([self.sort, value, self.id.hex])
+        return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
     @classmethod
     def decode(cls, text: str | None, *, sort: str) -> "Cursor | None":

@@ -48,6 +48,7 @@ class Step(NamedTuple):
         request: The name of the argument that is the request; and `response` likewise.
         path: The parameters that come from there; and `query`, `headers` and `body` likewise.
         model: The one schema that takes the whole of a query or of a form, if there is one.
+        is_sent: Whether something of what was sent is an argument.
     """
 
     call: Callable[..., Any]
@@ -60,6 +61,7 @@ class Step(NamedTuple):
     headers: Sequence[Any]
     body: Sequence[Any]
     model: "Model | None"
+    is_sent: bool
 
 
 class Model(NamedTuple):
@@ -177,6 +179,9 @@ class Plan:
                 headers=dependant.header_params,
                 body=dependant.body_params,
                 model=Model.of([*dependant.query_params, *dependant.body_params]),
+                is_sent=any(
+                    (dependant.path_params, dependant.query_params, dependant.header_params, dependant.body_params)
+                ),
             )
         )
         self._places[call] = len(self._steps) - 1
@@ -229,6 +234,12 @@ class Plan:
     ) -> dict[str, Any] | None:
         """Return a step's arguments; None, with more errors, if one of them was refused, or could not be made."""
         arguments = {name: values[place] for name, place in step.takes}
+        for name in step.request:
+            arguments[name] = request
+        if step.response is not None:
+            arguments[step.response] = response
+        if not step.is_sent:
+            return None if MISSING in arguments.values() else arguments
         found: list[Any] = []
         if step.path:
             arguments |= checked(request_params_to_args(step.path, request.path_params), found)
@@ -240,10 +251,6 @@ class Plan:
             arguments |= checked(request_params_to_args(step.headers, request.headers), found)
         if step.body and step.model is None:
             arguments |= checked(await request_body_to_args([*step.body], body, embed_body_fields=False), found)
-        for name in step.request:
-            arguments[name] = request
-        if step.response is not None:
-            arguments[step.response] = response
         if found or MISSING in arguments.values():
             errors += found
             return None

@@ -8,6 +8,8 @@ from ipaddress import ip_address, ip_network
 from typing import Final
 from uuid import UUID
 
+import asyncpg
+
 from api.api_keys import crud as api_keys
 from api.api_keys.secret import PREFIX, ApiKeySecret
 from api.core.actor import Actor
@@ -15,7 +17,7 @@ from api.core.runtime import Runtime
 from api.signing_keys.ring import fresh
 from api.tokens import crud
 from api.tokens.keys import Claims, InvalidToken, Keys, UnknownKey
-from api.users.accounts import account, scopes
+from api.users.accounts import account, handle, scopes
 from api.users.schemas import UserRead
 
 log: Final = logging.getLogger("apictl")
@@ -32,11 +34,16 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Bearer:
-    """Who holds a credential: as an actor, their account as it is now, and when the credential ends."""
+    """Who holds a credential: as an actor, and when the credential ends."""
 
     actor: Actor
-    user: UserRead
     expires: int | None
+    _row: asyncpg.Record
+
+    @property
+    def user(self) -> UserRead:
+        """Their account as it is now."""
+        return account(self._row)
 
 
 class Authentication:
@@ -91,9 +98,9 @@ class Authentication:
             raise InvalidToken
         if row["unnoted"] and used:
             await self._runtime.direct.fetch(crud.NOTE_USE, session_id=session_id)
-        user, held = account(row), scopes(row)
+        held = scopes(row)
         actor = Actor(
-            name=user.handle,
+            name=handle(row),
             scopes=held if claims.scope is None else held & claims.scope,
             door="http",
             user_id=claims.user_id,
@@ -101,7 +108,7 @@ class Authentication:
             narrowed=row["granted"] is not None or claims.scope is not None,
             request_id=client.request_id,
         )
-        return Bearer(actor, user, claims.expires)
+        return Bearer(actor, claims.expires, row)
 
     async def _behind_api_key(
         self,
@@ -121,19 +128,19 @@ class Authentication:
         require_network(row["networks"], key_id, client)
         if row["unnoted"] and used:
             await self._runtime.direct.fetch(api_keys.NOTE_USE, key_id=key_id, address=client.address)
-        user, held = account(row), scopes(row)
+        held = scopes(row)
         actor = Actor(
-            name=f"{user.handle} key {key_id}",
+            name=f"{handle(row)} key {key_id}",
             scopes=held if claims is None or claims.scope is None else held & claims.scope,
             door="http",
-            user_id=user.id,
+            user_id=row["id"],
             api_key_id=key_id,
             showed_key=claims is None,
             narrowed=True,
             request_id=client.request_id,
         )
         ends = None if row["expires_at"] is None else int(row["expires_at"].timestamp())
-        return Bearer(actor, user, ends if claims is None else claims.expires)
+        return Bearer(actor, ends if claims is None else claims.expires, row)
 
 
 def require_network(networks: list[str] | None, key_id: UUID, client: Client) -> None:

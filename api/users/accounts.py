@@ -22,6 +22,11 @@ def account(row: asyncpg.Record) -> UserRead:
     return UserRead.model_construct(**{name: row[name] for name in UserRead.model_fields})
 
 
+def handle(row: asyncpg.Record) -> str:
+    """Return what the user in a row is called by everybody."""
+    return row["email"] or row["name"] or ""
+
+
 def scopes(row: asyncpg.Record) -> frozenset[Scope]:
     """Return what the credential in a row may do now; its JSON as the database wrote it."""
     granted: Sequence[str] | None = row["granted"]
