@@ -33,6 +33,11 @@ class User(Base):
         Index("ix_users_created_at_id", "created_at", "id"),
         Index("ix_users_updated_at_id", "updated_at", "id"),
         Index("ix_users_superusers", "id", postgresql_where=text("is_superuser AND is_active")),
+        # What a filter leaves few of is found without a look at all the others.
+        Index("ix_users_every_superuser", "created_at", "id", postgresql_where=text("is_superuser")),
+        Index("ix_users_inactive", "created_at", "id", postgresql_where=text("NOT is_active")),
+        Index("ix_users_services", "created_at", "id", postgresql_where=text("kind = 'service'")),
+        Index("ix_users_services_by_name", "name", "id", postgresql_where=text("kind = 'service'")),
         Index("ix_users_roles", "roles", postgresql_using="gin"),
         Index("ix_users_search", SEARCH_WORDS, postgresql_using="gin"),
     )

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 
 from tests.conftest import PASSWORD, signed_in
+from tests.support.statements import nodes, plan, statements
 
 ADA, BOB = "ada@example.com", "bob@example.com"
 NEW: Final = {"email": "new@example.com"}
@@ -98,6 +99,71 @@ MATRIX: Final[dict[str, Line]] = {
 }
 
 
+# Statements of a superuser's request, at most: one more is noticed here.
+STATEMENTS: Final = {
+    "live": 0,
+    "ready": 2,
+    "token_endpoint": 0,
+    "end_own_session": 4,
+    "revoke_by_holder": 0,
+    "introspect_token": 1,
+    "server_metadata": 0,
+    "start_device": 2,
+    "passkey_options": 0,
+    "show_device": 2,
+    "approve_device": 5,
+    "deny_device": 5,
+    "create_token": 5,
+    "list_tokens": 2,
+    "revoke_tokens": 7,
+    "revoke_token": 4,
+    "create_user": 3,
+    "list_users": 2,
+    "show_me": 1,
+    "update_me": 4,
+    "change_my_password": 9,
+    "show_user": 2,
+    "update_user": 4,
+    "set_password": 9,
+    "activate_user": 2,
+    "deactivate_user": 8,
+    "promote_user": 7,
+    "demote_user": 3,
+    "delete_user": 5,
+    "list_own_factors": 4,
+    "enroll_totp": 6,
+    "enroll_passkey": 7,
+    "confirm_factor": 2,
+    "remove_factor": 5,
+    "new_recovery_codes": 5,
+    "list_factors": 4,
+    "reset_factors": 6,
+    "create_service_account": 3,
+    "list_service_accounts": 2,
+    "create_api_key": 5,
+    "list_api_keys": 2,
+    "rotate_api_key": 7,
+    "revoke_api_key": 6,
+    "jwks": 0,
+    "list_keys": 1,
+    "rotate_keys": 4,
+    "retire_key": 4,
+    "create_role": 3,
+    "list_roles": 2,
+    "show_role": 2,
+    "update_role": 4,
+    "delete_role": 5,
+    "grant_role": 5,
+    "revoke_role": 3,
+    "explain": 2,
+    "migration_status": 6,
+    "migrate": 1,
+    "migration_history": 5,
+}
+# A handful of rows, whatever happens.
+SMALL: Final = {"alembic_version", "schema_migrations"}
+
+
 def routes(app: FastAPI) -> dict[str, tuple[str, str]]:
     """Return the method and path of every operation."""
     return {
@@ -158,4 +224,11 @@ async def test_who_may(
         assert after == before, "whoever was refused changed something"
     if "{" in path or "{user}" in str(line):
         assert await ask(asking, ADA) == line.own
-    assert await ask(root, BOB) == line.superuser
+    with statements(app) as sent:
+        assert await ask(root, BOB) == line.superuser
+    assert len(sent) <= STATEMENTS[name], sent
+    await database.execute("SET enable_seqscan = off")
+    for one in sent:
+        steps = nodes(await plan(database, one))
+        read = {step["Relation Name"] for step in steps if step["Node Type"] == "Seq Scan"} - SMALL
+        assert not read, f"no index serves: {one.text}"

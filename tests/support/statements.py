@@ -26,7 +26,7 @@ def statements(app: FastAPI) -> Iterator[list[Sent]]:
     fetch = Direct.fetch
 
     def note(text: str, arguments: tuple[Any, ...]) -> None:
-        if "FROM signing_keys" not in text and "clock_timestamp()" not in text:
+        if not any(word in text for word in ("FROM signing_keys", "clock_timestamp()", "SAVEPOINT")):
             sent.append(Sent(text, arguments))
 
     def on_execute(_: Any, __: Any, text: str, arguments: Any, *___: Any) -> None:
@@ -43,3 +43,17 @@ def statements(app: FastAPI) -> Iterator[list[Sent]]:
     finally:
         Direct.fetch = fetch  # type: ignore[method-assign]
         event.remove(engine, "before_cursor_execute", on_execute)
+
+
+async def plan(database: asyncpg.Connection, sent: Sent, *, analyze: bool = False) -> dict[str, Any]:
+    """Return how PostgreSQL would carry out a statement; or, with `analyze`, how it did."""
+    prepared = await database.prepare(sent.text)
+    found: list[dict[str, dict[str, Any]]] = await prepared.explain(*sent.arguments, analyze=analyze)
+    return found[0]["Plan"]
+
+
+def nodes(of: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield every step of a plan."""
+    yield of
+    for inner in of.get("Plans", ()):
+        yield from nodes(inner)
