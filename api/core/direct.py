@@ -20,8 +20,8 @@ from api.config import Settings
 from api.core.failures import translated
 from api.database import connect
 
-# Connections besides those of SQLAlchemy's pool. They are held for a statement each: more would be no faster.
-CONNECTIONS: Final = 4
+# Connections besides those of SQLAlchemy's pool: what is written waits for the disk, eight at a time.
+CONNECTIONS: Final = 8
 # Lookups of one kind that are under way at once; whoever comes meanwhile shares the next one.
 AT_ONCE: Final = 2
 DIALECT: Final = dialect()  # type: ignore[no-untyped-call]

@@ -108,6 +108,15 @@ class Passwords:
         self._slots = asyncio.Semaphore(self._threads)
         self._waiting = 0
 
+    def require_room(self) -> None:
+        """Go on only if one more would be let into the queue: a look, for whoever has more to do before that.
+
+        Raises:
+            Busy: The queue is full.
+        """
+        if self._waiting >= QUEUE_LIMIT:
+            raise Busy("Too many passwords are being checked")
+
     def close(self) -> None:
         """Let the threads go."""
         self._executor.shutdown(wait=False, cancel_futures=True)
@@ -185,8 +194,7 @@ class Passwords:
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
-        if self._waiting >= QUEUE_LIMIT:
-            raise Busy("Too many passwords are being checked")
+        self.require_room()
         self._waiting += 1
         try:
             async with asyncio.timeout(QUEUE_SECONDS):

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, Self
 
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
@@ -56,6 +56,7 @@ class Runtime:
         engine: The pool that requests share.
         direct: For what every request asks.
         passwords: Policy and hashing.
+        turn: For what is done one by one, so that others come between.
     """
 
     settings: Settings
@@ -63,6 +64,7 @@ class Runtime:
     engine: AsyncEngine
     direct: Direct
     passwords: Passwords
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod
     @asynccontextmanager

@@ -78,22 +78,24 @@ class Grants:
     async def _by_password(
         self, username: str, password: str, *, otp: str | None, scope: str | None, client: Client
     ) -> TokenIssued:
-        async with self._transaction(readonly=True) as session:
-            user = await users.by_email(session, email_or_nobody(username))
-        stored = user.password_hash if user is not None else None
+        # Before anything is asked: of five hundred at once, most are sent away.
+        self._passwords.require_room()
+        user = await self._runtime.direct.fetch_one(users.CREDENTIALS, email=email_or_nobody(username))
+        stored = user["password_hash"] if user is not None else None
         verified = await self._passwords.verify(password, stored)
-        if user is None or stored is None or not verified.ok or not user.is_active:
+        if user is None or stored is None or not verified.ok or not user["is_active"]:
             raise InvalidGrant(hint=FORGOTTEN)
+        user_id = user["id"]
         # What cannot be signed must not be written down as issued.
         self._keys.require_signing()
         async with self._transaction() as session:
             if verified.rehash is not None:
-                if not await users.renew_hash(session, user.id, verified_hash=stored, rehash=verified.rehash):
+                if not await users.renew_hash(session, user_id, verified_hash=stored, rehash=verified.rehash):
                     raise PasswordChanged
                 stored = verified.rehash
-            if not await factors.is_asked_for(session, user.id):
+            if not await factors.is_asked_for(session, user_id):
                 # Fails if the user was deactivated, or the password changed, while it was being verified.
-                now = await users.record_login(session, user.id, verified_hash=stored)
+                now = await users.record_login(session, user_id, verified_hash=stored)
                 if now is None:
                     raise PasswordChanged
                 return await begin_session(
@@ -101,7 +103,7 @@ class Grants:
                 )
             mfa_token = new_mfa_token()
             await factors.add_login(
-                session, digest=digest(mfa_token), user_id=user.id, verified_hash=stored, scope=scope or ""
+                session, digest=digest(mfa_token), user_id=user_id, verified_hash=stored, scope=scope or ""
             )
         if otp is None:
             raise MfaRequired(mfa_token=mfa_token, hint=NEXT_STEP)

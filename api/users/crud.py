@@ -2,7 +2,7 @@
 
 import re
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import (
@@ -42,6 +42,12 @@ async def by_id(session: AsyncSession, user_id: UUID, *, lock: bool = False) -> 
 async def by_email(session: AsyncSession, email: str, *, lock: bool = False) -> User | None:
     """Return the user with this canonical address, locked until the transaction ends if asked."""
     return await session.scalar(_locked(select(User).where(User.email == email), lock=lock))
+
+
+# What a login is checked against.
+CREDENTIALS: Final = Statement(
+    select(User.id, User.password_hash, User.is_active).where(User.email == bindparam("email"))
+)
 
 
 async def by_name(session: AsyncSession, name: str, *, lock: bool = False) -> User | None:

@@ -1,0 +1,72 @@
+"""Row 4: five hundred log in at once, at the full price of a hash, and nobody else notices."""
+
+import asyncio
+import re
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlencode
+
+import pytest
+
+from api.users.models import User
+from tests.conftest import PASSWORD, SUPERUSER
+from tests.support.cases import THOROUGH
+from tests.support.processes import Apictl
+from tests.support.server import serving
+
+AT_ONCE: Final = 500
+FORM: Final = urlencode({"grant_type": "password", "username": SUPERUSER, "password": PASSWORD}).encode()
+LOGIN: Final = (
+    b"POST /v1/auth/token HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%b" % (len(FORM), FORM)
+)
+HEALTH: Final = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def resident(pid: int) -> float:
+    """Return the memory of a process, in MiB."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024  # type: ignore[index]  # every process has the line
+
+
+async def log_in(port: int) -> int:
+    """Return the status of one more login."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(LOGIN)
+    status = int((await reader.readline()).split()[1])
+    writer.close()
+    return status
+
+
+async def watch(port: int, waited: list[float], *, end: asyncio.Event) -> None:
+    """Ask for the health of the process fifty times a second, and note how many seconds each answer took."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    while not end.is_set():
+        began = time.perf_counter()
+        writer.write(HEALTH)
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(re.search(rb"content-length: (\d+)", head)[1]))  # type: ignore[index]  # it has one
+        waited.append(time.perf_counter() - began)
+        await asyncio.sleep(0.02)
+    writer.close()
+
+
+@pytest.mark.skipif(not THOROUGH, reason="hundreds of hashes at their full price: CI's second run has them")
+async def test_five_hundred_logins_at_once(apictl: Apictl, environment: dict[str, str], superuser: User) -> None:
+    with serving("serve", environment=environment, start=apictl.start) as server:
+        assert server.get("/health/ready")[0] == 200
+        port, pid = int(server.url.rpartition(":")[2]), server.process.pid
+        before, waited, end = resident(pid), list[float](), asyncio.Event()
+        watching = asyncio.create_task(watch(port, waited, end=end))
+        answers: Counter[int] = Counter()
+        for _ in range(3):
+            answers.update(await asyncio.gather(*(log_in(port) for _ in range(AT_ONCE))))
+        grown = resident(pid) - before
+        end.set()
+        await watching
+    assert set(answers) == {200, 503}, answers
+    assert grown <= 100, f"{grown} MiB more"
+    p99 = sorted(waited)[int(len(waited) * 0.99)]
+    assert p99 <= 0.05, f"health took {p99:.3f} s, answers: {answers}"
