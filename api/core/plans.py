@@ -12,21 +12,19 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, NamedTuple
 
-from fastapi._compat import field_annotation_is_sequence, lenient_issubclass
 from fastapi.datastructures import DefaultPlaceholder
 from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import request_body_to_args, request_params_to_args
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError, ResponseValidationError
-from fastapi.params import Form, Query
+from fastapi.params import Form
 from fastapi.routing import APIRoute, RouteContext
-from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
-from starlette.datastructures import ImmutableMultiDict
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from api.core.forms import Model
 from api.core.problems import is_json
 
 # No value: a dependency that could not be called, because what it takes was refused.
@@ -47,7 +45,7 @@ class Step(NamedTuple):
         takes: Names of arguments, and which earlier step gives each of them.
         request: The name of the argument that is the request; and `response` likewise.
         path: The parameters that come from there; and `query`, `headers` and `body` likewise.
-        model: The one schema that takes the whole of a query or of a form, if there is one.
+        query_model: The one schema that takes the whole of a query, if there is one; and `form_model` of a form.
         is_sent: Whether something of what was sent is an argument.
     """
 
@@ -60,54 +58,9 @@ class Step(NamedTuple):
     query: Sequence[Any]
     headers: Sequence[Any]
     body: Sequence[Any]
-    model: "Model | None"
+    query_model: Model | None
+    form_model: Model | None
     is_sent: bool
-
-
-class Model(NamedTuple):
-    """A schema of single values, none of which has another name outside.
-
-    Attributes:
-        field: FastAPI's description of the parameter.
-        names: Of the schema's fields.
-        is_form: Whether it takes a form, in which an empty field is none; else a query.
-    """
-
-    field: Any
-    names: frozenset[str]
-    is_form: bool
-
-    @classmethod
-    def of(cls, fields: Sequence[Any]) -> "Model | None":
-        """Return the schema, if it is all that these parameters are."""
-        if len(fields) != 1 or not isinstance(fields[0].field_info, Form | Query):
-            return None
-        schema = fields[0].field_info.annotation
-        if not lenient_issubclass(schema, BaseModel):
-            return None
-        for inner in schema.model_fields.values():
-            if inner.alias or inner.validation_alias or field_annotation_is_sequence(inner.annotation):
-                return None
-        return cls(fields[0], frozenset(schema.model_fields), isinstance(fields[0].field_info, Form))
-
-    def read(self, sent: ImmutableMultiDict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
-        """Return the value by the parameter's name, and what was refused of it.
-
-        What the schema does not know is given to it too: it may refuse it.
-        """
-        found: dict[str, Any] = {}
-        more: dict[str, list[Any]] = {}
-        for name, value in sent.multi_items():
-            if name not in self.names:
-                more.setdefault(name, []).append(value)
-            elif value or not self.is_form:
-                found[name] = value
-            else:
-                # The last one counts, and this one is none.
-                found.pop(name, None)
-        found |= {name: values[0] if len(values) == 1 else values for name, values in more.items()}
-        value, errors = self.field.validate(found, {}, loc=("body" if self.is_form else "query",))
-        return {self.field.name: value}, errors or []
 
 
 class Plan:
@@ -178,7 +131,8 @@ class Plan:
                 query=dependant.query_params,
                 headers=dependant.header_params,
                 body=dependant.body_params,
-                model=Model.of([*dependant.query_params, *dependant.body_params]),
+                query_model=Model.of(dependant.query_params),
+                form_model=Model.of(dependant.body_params),
                 is_sent=any(
                     (dependant.path_params, dependant.query_params, dependant.header_params, dependant.body_params)
                 ),
@@ -243,13 +197,15 @@ class Plan:
         found: list[Any] = []
         if step.path:
             arguments |= checked(request_params_to_args(step.path, request.path_params), found)
-        if step.model is not None:
-            arguments |= checked(step.model.read(body if step.model.is_form else request.query_params), found)
+        if step.query_model is not None:
+            arguments |= checked(step.query_model.read(request.query_params), found)
         elif step.query:
             arguments |= checked(request_params_to_args(step.query, request.query_params), found)
         if step.headers:
             arguments |= checked(request_params_to_args(step.headers, request.headers), found)
-        if step.body and step.model is None:
+        if step.form_model is not None:
+            arguments |= checked(step.form_model.read(body), found)
+        elif step.body:
             arguments |= checked(await request_body_to_args([*step.body], body, embed_body_fields=False), found)
         if found or MISSING in arguments.values():
             errors += found

@@ -119,13 +119,17 @@ class Runtime:
         """
         engine = self.engine.execution_options(isolation_level="AUTOCOMMIT") if readonly else self.engine
         with translated():
-            async with AsyncSession(engine, expire_on_commit=False, autoflush=False) as session:
+            session = AsyncSession(engine, expire_on_commit=False, autoflush=False)
+            try:
                 try:
                     yield session
                 except commit_on:
                     await session.commit()
                     raise
-                if rollback:
-                    await session.rollback()
-                else:
-                    await session.commit()
+                # Who has asked nothing has nothing to end, and no connection to give back.
+                if session.in_transaction():
+                    await (session.rollback() if rollback else session.commit())
+            finally:
+                if session.in_transaction():
+                    # To its end, whoever is cancelled: as SQLAlchemy's own `async with` does it.
+                    await asyncio.shield(session.close())

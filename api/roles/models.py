@@ -1,9 +1,9 @@
 """The table of roles. Who has one is written in the user's own row: `users.roles`."""
 
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Text, any_, func, literal_column, select, text
+from sqlalchemy import ScalarSelect, Text, any_, func, literal_column, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -24,10 +24,12 @@ class Role(Base):
     version: Mapped[int] = mapped_column(server_default=text("1"))
 
 
-# A column for a statement about users: the scopes of each role that they have.
-SCOPES_BY_ROLE: Final = (
-    select(func.coalesce(func.jsonb_object_agg(Role.name, Role.scopes), literal_column("'{}'::jsonb")))
-    .where(Role.name == any_(User.roles))
-    .correlate(User)
-    .scalar_subquery()
-)
+def scopes_by_role(roles: Any) -> ScalarSelect[Any]:
+    """Return a column for a statement about users: the scopes of each of these roles."""
+    found = func.jsonb_object_agg(Role.name, Role.scopes)
+    named = select(func.coalesce(found, literal_column("'{}'::jsonb"))).where(Role.name == any_(roles))
+    return named.correlate_except(Role).scalar_subquery()
+
+
+# Of those that they have.
+SCOPES_BY_ROLE: Final = scopes_by_role(User.roles)

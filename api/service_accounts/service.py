@@ -1,5 +1,6 @@
 """The rules about service accounts that are not those about every user; the same behind both doors."""
 
+from dataclasses import replace
 from typing import Literal
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -55,7 +56,8 @@ class ServiceAccountService:
                 )
             return Outcome(await self._users.lock(new.name), changed=False)
         await self._users.audit("user.create", user, name=user.name)
+        outcome = Outcome(user, changed=True, created=True)
         roles = RoleService(self._session, self._actor)
         for role in sorted(set(new.roles)):
-            user = (await roles.grant_role(new.name, role)).user
-        return Outcome(user, changed=True, created=True)
+            outcome = replace(outcome, user=(await roles.grant_role(new.name, role)).user)
+        return outcome

@@ -9,7 +9,9 @@ from sqlalchemy import (
     ARRAY,
     ColumnElement,
     Integer,
+    Interval,
     Row,
+    Text,
     Uuid,
     and_,
     any_,
@@ -23,11 +25,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.audit import crud as audit
 from api.core.direct import Statement
 from api.core.pagination import Cursor, newest_first
 from api.devices.models import DeviceAuthorization
-from api.factors.models import PendingLogin
-from api.roles.models import SCOPES_BY_ROLE
+from api.factors.models import PendingLogin, SecondFactor
+from api.roles.models import SCOPES_BY_ROLE, scopes_by_role
 from api.tokens.models import Session
 from api.users.accounts import ACCOUNT
 from api.users.models import User
@@ -111,6 +114,51 @@ async def identity(session: AsyncSession, session_id: UUID, user_id: UUID) -> Ro
     """Return who is behind a live session, as a request's own transaction sees it."""
     row = (await session.execute(IDENTITIES.executable, {"keys": [session_id]})).one_or_none()
     return row if row is not None and row.id == user_id else None
+
+
+# Begins a session of somebody whose password was verified, if it is theirs still, and nothing else is asked for: the
+# login is noted with the user and in the audit log, or nothing is done.
+OWNER: Final = (
+    update(User)
+    .where(
+        User.id == bindparam("owner_id"),
+        User.password_hash == bindparam("verified_hash"),
+        User.is_active,
+        ~select(SecondFactor.id)
+        .where(SecondFactor.user_id == User.id, SecondFactor.confirmed_at.is_not(None))
+        .exists(),
+    )
+    .values(last_login_at=func.now())
+    .returning(User.id, User.email, User.is_superuser, User.roles)
+    .cte("owner")
+)
+BEGUN: Final = (
+    insert(Session)
+    .from_select(
+        ["id", "user_id", "expires_at", "user_agent", "address"],
+        select(
+            bindparam("session_id", type_=Uuid()),
+            OWNER.c.id,
+            func.now() + bindparam("lifetime", type_=Interval()),
+            bindparam("user_agent", type_=Text()),
+            bindparam("address", type_=Text()),
+        ),
+    )
+    .returning(Session.id, Session.user_id, Session.rotation, Session.expires_at, Session.scopes.label("granted"))
+    .cte("begun")
+)
+LOGIN: Final = (
+    select(BEGUN, OWNER.c.email, OWNER.c.is_superuser, OWNER.c.roles)
+    .join_from(BEGUN, OWNER, OWNER.c.id == BEGUN.c.user_id)
+    .cte("login")
+)
+BEGIN: Final = Statement(
+    select(LOGIN, scopes_by_role(LOGIN.c.roles).label("scopes_by_role")).add_cte(
+        audit.noting(
+            LOGIN, action="session.login", target="session", actor=LOGIN.c.email, actor_user_id=LOGIN.c.user_id
+        )
+    )
+)
 
 
 async def owned(session: AsyncSession, session_id: UUID) -> Owned | None:

@@ -6,6 +6,7 @@ must stay ended although the request is refused.
 
 import time
 from contextlib import suppress
+from datetime import timedelta
 from typing import Final
 
 import asyncpg
@@ -13,6 +14,7 @@ import asyncpg
 from api.api_keys.secret import PREFIX
 from api.audit import crud as audit
 from api.core.actor import Actor
+from api.core.ids import uuid7
 from api.core.runtime import Runtime
 from api.core.sealing import digest
 from api.factors import crud as factors
@@ -88,6 +90,20 @@ class Grants:
         user_id = user["id"]
         # What cannot be signed must not be written down as issued.
         self._keys.require_signing()
+        if verified.rehash is None and not scope:
+            # As most logins are: one statement, which does nothing where more is to be asked.
+            begun = await self._runtime.direct.fetch_one(
+                crud.BEGIN,
+                owner_id=user_id,
+                verified_hash=stored,
+                session_id=uuid7(),
+                lifetime=timedelta(seconds=self._settings.session_ttl),
+                user_agent=client.user_agent,
+                address=client.address,
+                **audit.entry(door="http", request_id=client.request_id, detail={"user": email_or_nobody(username)}),
+            )
+            if begun is not None:
+                return self._successor(begun, None)
         async with self._transaction() as session:
             if verified.rehash is not None:
                 if not await users.renew_hash(session, user_id, verified_hash=stored, rehash=verified.rehash):

@@ -6,6 +6,7 @@ from typing import Final
 
 import asyncpg
 from pydantic_core import from_json
+from sqlalchemy import RowMapping
 
 from api.core.actor import Powers, Scope
 from api.roles.models import SCOPES_BY_ROLE
@@ -17,7 +18,7 @@ SHOWN: Final = tuple(getattr(User, name) for name in UserRead.model_fields)
 ACCOUNT: Final = (*SHOWN, SCOPES_BY_ROLE.label("scopes_by_role"))
 
 
-def account(row: asyncpg.Record) -> UserRead:
+def account(row: asyncpg.Record | RowMapping) -> UserRead:
     """Return the user in a row, as both doors show them."""
     return UserRead.model_construct(**{name: row[name] for name in UserRead.model_fields})
 

@@ -25,6 +25,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
+from api.audit import crud as audit
 from api.core.direct import Statement
 from api.core.pagination import Cursor
 from api.users.accounts import SHOWN
@@ -47,6 +48,28 @@ async def by_email(session: AsyncSession, email: str, *, lock: bool = False) -> 
 # What a login is checked against.
 CREDENTIALS: Final = Statement(
     select(User.id, User.password_hash, User.is_active).where(User.email == bindparam("email"))
+)
+
+
+# Creates a person, which is noted in the audit log, unless the address is taken. The unique index decides, also between
+# two at once.
+CREATED: Final = (
+    insert(User)
+    .values({name: bindparam(name) for name in ("id", "email", "full_name", "password_hash", "is_superuser")})
+    .on_conflict_do_nothing(index_elements=[User.email])
+    .returning(*SHOWN)
+    .cte("created")
+)
+CREATE: Final = Statement(
+    select(CREATED).add_cte(
+        audit.noting(
+            CREATED,
+            action="user.create",
+            target="user",
+            actor=bindparam("entry_actor", type_=Text()),
+            actor_user_id=bindparam("entry_actor_id", type_=Uuid()),
+        )
+    )
 )
 
 

@@ -12,7 +12,7 @@ from api.users.service import UserService
 
 async def get_user_service(session: CurrentSession, actor: CurrentActor, runtime: CurrentRuntime) -> UserService:
     """Return the service of users for this request."""
-    return UserService(session, actor, runtime.passwords)
+    return UserService(session, actor, runtime.passwords, runtime.direct)
 
 
 async def get_listing(actor: CurrentActor, runtime: CurrentRuntime) -> AccountListService:

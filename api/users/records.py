@@ -17,7 +17,7 @@ from api.tokens import crud as tokens
 from api.tokens.keys import InvalidToken
 from api.users import crud
 from api.users.models import User
-from api.users.schemas import canonical_email
+from api.users.schemas import UserRead, canonical_email
 
 
 class UserNotFound(ApictlError):
@@ -75,7 +75,7 @@ class NotForServiceAccounts(ApictlError):
 class Outcome:
     """A user after a command, and whether the command changed anything."""
 
-    user: User
+    user: User | UserRead
     changed: bool
     created: bool = False
 

@@ -6,14 +6,18 @@ from typing import Any
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.audit import crud as audit
 from api.core.actor import ALL_SCOPES, Actor, Scope
+from api.core.direct import Direct
 from api.core.errors import ApictlError, Kind, NotAuthenticated
+from api.core.ids import uuid7
 from api.core.passwords import Passwords
 from api.tokens import crud as tokens
 from api.users import crud
+from api.users.accounts import account
 from api.users.models import User
 from api.users.records import Outcome, UserNotFound, UserRecords, powers_of, require_person
-from api.users.schemas import IfExists, UserCreate, UserUpdate
+from api.users.schemas import IfExists, UserCreate, UserRead, UserUpdate
 
 
 class EmailTaken(ApictlError):
@@ -27,8 +31,10 @@ class EmailTaken(ApictlError):
 class UserService:
     """Everything that can be done with users; one instance serves one call."""
 
-    def __init__(self, session: AsyncSession, actor: Actor, passwords: Passwords) -> None:
+    def __init__(self, session: AsyncSession, actor: Actor, passwords: Passwords, direct: Direct | None = None) -> None:
+        """Serve one call; what is one statement may be sent directly, by who is in no transaction of their own."""
         self._session = session
+        self._direct = direct
         self._actor = actor
         self._passwords = passwords
         self._records = UserRecords(session, actor)
@@ -58,16 +64,9 @@ class UserService:
             # Before the first statement, so that no connection waits for the hash.
             hashed = await self._passwords.hash(new.password, personal=[new.email, new.full_name])
             await self._records.require_still()
-        user = await crud.insert_unless_taken(
-            self._session,
-            email=new.email,
-            full_name=new.full_name,
-            password_hash=hashed,
-            is_superuser=is_superuser,
-        )
-        if user is not None:
-            await self._records.audit("user.create", user, email=user.email, is_superuser=is_superuser)
-            return Outcome(user, changed=True, created=True)
+        created = await self._insert(new, hashed, is_superuser=is_superuser)
+        if created is not None:
+            return Outcome(created, changed=True, created=True)
         if if_exists == "fail":
             raise EmailTaken(
                 f"The e-mail address {new.email} belongs to a user already",
@@ -80,7 +79,26 @@ class UserService:
         await self._records.require_power_over(existing)
         return await self._records.change("user.update", existing, full_name=new.full_name)
 
-    async def create_first_superuser(self, new: UserCreate) -> User | None:
+    async def _insert(self, new: UserCreate, hashed: str | None, *, is_superuser: bool) -> UserRead | None:
+        detail = {"email": new.email, "is_superuser": is_superuser}
+        values = {
+            "id": uuid7(),
+            "email": new.email,
+            "full_name": new.full_name,
+            "password_hash": hashed,
+            "is_superuser": is_superuser,
+            "entry_actor": self._actor.name,
+            "entry_actor_id": self._actor.user_id,
+            **audit.entry(door=self._actor.door, request_id=self._actor.request_id, detail=detail),
+        }
+        row: Any
+        if self._direct is not None:
+            row = await self._direct.fetch_one(crud.CREATE, **values)
+        else:
+            row = (await self._session.execute(crud.CREATE.executable, values)).mappings().one_or_none()
+        return None if row is None else account(row)
+
+    async def create_first_superuser(self, new: UserCreate) -> User | UserRead | None:
         """Create a superuser if there is none; of many at once, one does, and the others get None.
 
         Raises:

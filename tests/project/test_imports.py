@@ -21,6 +21,7 @@ HTTP: Final = (
     "api.*.dependencies",
     "api.tokens.route",
     "api.core.dependencies",
+    "api.core.forms",
     "api.core.front",
     "api.core.plans",
     "api.core.pages",

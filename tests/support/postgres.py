@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 from pydantic import SecretStr
+from sqlalchemy import update
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.util import LRUCache
@@ -26,6 +27,7 @@ from api.migrations.service import MigrationService
 from api.postgres.embedded import EmbeddedPostgres
 from api.signing_keys.ring import load
 from api.tokens.keys import Keys
+from api.users.models import User
 from api.users.schemas import UserCreate
 from api.users.service import UserService
 
@@ -140,7 +142,8 @@ async def add_superuser(url: str, user_id: UUID, email: str, password_hash: str,
         users = UserService(session, Actor.operator("tests"), runtime.passwords)
         created = await users.create_first_superuser(UserCreate(email=email))
         assert created is not None
-        created.id, created.password_hash = user_id, password_hash
+        values = {"id": user_id, "password_hash": password_hash}
+        await session.execute(update(User).where(User.id == created.id).values(values))
         await load(Keys.load(settings), session, settings.signing_algorithm, door="cli")
 
 
