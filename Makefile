@@ -2,7 +2,7 @@
 # All paths are relative, because make cannot have a space in a target, and your folder may.
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test check lint format docs bench lock clean clean-data
+.PHONY: help run dev test check lint format docs bench bench-cli lock clean clean-data
 
 PY := .venv/bin/python
 # One person's arguments for one run: `make test ARGS="-k login"`, `make lock ARGS=--upgrade`.
@@ -39,6 +39,9 @@ docs: .venv/dev.stamp ## Write README's tables and .env.example again, from the 
 
 bench: .venv/dev.stamp benchmarks/.venv/bench.stamp ## Measure the speed, as ratios to the limit of this machine (needs wrk)
 	@$(PY) -m benchmarks $(ARGS)
+
+bench-cli: .venv/dev.stamp ## Measure how long a command takes to start, and tell whether it is too long
+	@$(PY) -m benchmarks.cli $(ARGS)
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-strip-extras \
 	--no-emit-index-url --custom-compile-command "make lock" pyproject.toml $(ARGS)

@@ -31,6 +31,7 @@ DATABASE_ERRORS: Final = (
     OSError,
 )
 
+IN_USE: Final = "Every database connection of this process is in use"
 TO_PRIMARY: Final = "point APICTL_DATABASE_URL at the primary"
 GRANT: Final = "grant it, or use the role that owns the tables"
 
@@ -66,9 +67,7 @@ def is_the_driver_s(error: BaseException) -> bool:
 def translate(error: BaseException) -> ApictlError | None:
     """Return what the failure means, or None where it means a bug of ours."""
     if isinstance(error, PoolTimeout):
-        return DatabaseUnreachable(
-            "Every database connection of this process is in use", hint="try again; or raise APICTL_POOL_SIZE"
-        )
+        return DatabaseUnreachable(IN_USE, hint="try again; or raise APICTL_POOL_SIZE")
     if isinstance(error, DBAPIError):
         if error.connection_invalidated:
             return DatabaseUnreachable(cause=driver_words(error))
@@ -83,8 +82,7 @@ def translate_driver(error: BaseException | None) -> ApictlError | None:
     """Return what a failure without an SQLSTATE means: the network's, or a value the driver cannot encode."""
     # SQLAlchemy wraps asyncpg's own exceptions once more.
     cause = error.__cause__ or error if error is not None else None
-    # One that waited for a connection of a pool was cancelled for it.
-    if isinstance(error, TimeoutError) or isinstance(cause, TimeoutError):
+    if isinstance(cause, TimeoutError):
         return DatabaseTimeout(hint="try again; if it stays so, look at the database's load")
     if isinstance(cause, OSError | AsyncpgInterfaceError | InternalClientError):
         # asyncpg refuses a value that it cannot encode by a class of its own that it does not export.

@@ -17,6 +17,22 @@ from api.database import make_engine, unprepared
 from api.postgres.embedded import EmbeddedPostgres
 
 
+class Turn:
+    """Lets others come between many who do the same at once: so many of them a round of the event loop, and no more."""
+
+    def __init__(self, most: int = 8) -> None:
+        self._most = most
+        self._taken = 0
+        self._lock = asyncio.Lock()
+
+    async def take(self) -> None:
+        """Wait for one's turn."""
+        async with self._lock:
+            self._taken = (self._taken + 1) % self._most
+            if not self._taken:
+                await asyncio.sleep(0)
+
+
 class Transaction(Protocol):
     """`Runtime.transaction`."""
 
@@ -56,7 +72,7 @@ class Runtime:
         engine: The pool that requests share.
         direct: For what every request asks.
         passwords: Policy and hashing.
-        turn: For what is done one by one, so that others come between.
+        turn: For what comes by the hundred, so that others come between.
     """
 
     settings: Settings
@@ -64,7 +80,7 @@ class Runtime:
     engine: AsyncEngine
     direct: Direct
     passwords: Passwords
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    turn: Turn = field(default_factory=Turn)
 
     @classmethod
     @asynccontextmanager

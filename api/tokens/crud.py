@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.audit import crud as audit
+from api.audit.noting import noting
 from api.core.direct import Statement
 from api.core.pagination import Cursor, newest_first
 from api.devices.models import DeviceAuthorization
@@ -154,9 +154,7 @@ LOGIN: Final = (
 )
 BEGIN: Final = Statement(
     select(LOGIN, scopes_by_role(LOGIN.c.roles).label("scopes_by_role")).add_cte(
-        audit.noting(
-            LOGIN, action="session.login", target="session", actor=LOGIN.c.email, actor_user_id=LOGIN.c.user_id
-        )
+        noting(LOGIN, action="session.login", target="session", actor=LOGIN.c.email, actor_user_id=LOGIN.c.user_id)
     )
 )
 

@@ -13,6 +13,7 @@ import asyncpg
 
 from api.api_keys.secret import PREFIX
 from api.audit import crud as audit
+from api.audit.noting import entry
 from api.core.actor import Actor
 from api.core.ids import uuid7
 from api.core.runtime import Runtime
@@ -100,7 +101,7 @@ class Grants:
                 lifetime=timedelta(seconds=self._settings.session_ttl),
                 user_agent=client.user_agent,
                 address=client.address,
-                **audit.entry(door="http", request_id=client.request_id, detail={"user": email_or_nobody(username)}),
+                **entry(door="http", request_id=client.request_id, detail={"user": email_or_nobody(username)}),
             )
             if begun is not None:
                 return self._successor(begun, None)

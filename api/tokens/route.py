@@ -1,6 +1,5 @@
 """How the OAuth endpoints read a form. HTTP only."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
@@ -31,9 +30,7 @@ class OAuthRoute(APIRoute):
             kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
             if kind not in FORMS and await request.body():
                 raise OAuthError("The body is no form", hint=f"send it as {FORMS[0]}")
-            async with request.app.state.runtime.turn:
-                # One a round of the event loop: of five hundred at once, whoever asks for something else waits for one.
-                await asyncio.sleep(0)
+            await request.app.state.runtime.turn.take()
             try:
                 # Kept by the request: FastAPI does not read it again.
                 form = await request.form()

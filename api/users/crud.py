@@ -25,7 +25,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
-from api.audit import crud as audit
+from api.audit.noting import noting
 from api.core.direct import Statement
 from api.core.pagination import Cursor
 from api.users.accounts import SHOWN
@@ -62,7 +62,7 @@ CREATED: Final = (
 )
 CREATE: Final = Statement(
     select(CREATED).add_cte(
-        audit.noting(
+        noting(
             CREATED,
             action="user.create",
             target="user",

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.audit import crud as audit
+from api.audit.noting import entry
 from api.core.actor import ALL_SCOPES, Actor, Scope
 from api.core.direct import Direct
 from api.core.errors import ApictlError, Kind, NotAuthenticated
@@ -89,7 +89,7 @@ class UserService:
             "is_superuser": is_superuser,
             "entry_actor": self._actor.name,
             "entry_actor_id": self._actor.user_id,
-            **audit.entry(door=self._actor.door, request_id=self._actor.request_id, detail=detail),
+            **entry(door=self._actor.door, request_id=self._actor.request_id, detail=detail),
         }
         row: Any
         if self._direct is not None:

@@ -9,7 +9,7 @@ from sqlalchemy import ARRAY, Uuid, any_, bindparam, func, select
 
 from api.core import direct
 from api.core.direct import Direct, Statement
-from api.core.errors import DatabaseTimeout, DatabaseUnreachable
+from api.core.errors import DatabaseUnreachable
 from api.core.runtime import Runtime
 from api.users.models import User
 from tests.conftest import SUPERUSER, SUPERUSER_ID
@@ -109,7 +109,7 @@ async def test_when_all_connections_are_taken_one_waits_no_longer_than_one_may(
         async with asyncio.timeout(20):
             while await database.fetchval(SLEEPING) < direct.CONNECTIONS:  # noqa: ASYNC110 - others' connections
                 await asyncio.sleep(0.01)
-        with pytest.raises(DatabaseTimeout):
+        with pytest.raises(DatabaseUnreachable):
             await runtime.direct.fetch(USERS, keys=[])
     finally:
         for task in taken:

@@ -3,19 +3,23 @@
 import asyncio
 import random
 import time
+from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
 import bcrypt
 import httpx2
 import pytest
+from fastapi import FastAPI
 
 from api.config import Settings
+from api.core.actor import ALL_SCOPES
 from api.core.passwords import Passwords
 from api.users.models import User
 from tests.conftest import PASSWORD, SUPERUSER, log_in
 from tests.support.cases import THOROUGH
 from tests.support.processes import Apictl
+from tests.support.statements import statements
 
 
 async def ask(client: httpx2.AsyncClient, **form: Any) -> httpx2.Response:
@@ -271,3 +275,27 @@ async def test_more_than_the_queue_holds_is_told_to_come_back(client: httpx2.Asy
     refused = next(answer for answer in answers if answer.status_code == 503)
     assert refused.json()["code"] == "busy"
     assert int(refused.headers["Retry-After"]) >= 1
+
+
+async def test_most_logins_are_one_statement_and_leave_what_the_others_leave(
+    app: FastAPI, client: httpx2.AsyncClient, superuser: User, database: asyncpg.Connection
+) -> None:
+    """One that names a scope, and one that does not: the session, the audit entry and the user are written alike."""
+    with statements(app) as sent:
+        await ask(client, grant_type="password", username=SUPERUSER, password=PASSWORD)
+        assert len(sent) == 2, sent
+        scope = " ".join(ALL_SCOPES)
+        await ask(client, grant_type="password", username=SUPERUSER, password=PASSWORD, scope=scope)
+    sessions = await database.fetch("SELECT * FROM sessions WHERE user_agent <> '' ORDER BY created_at DESC LIMIT 2")
+    entries = await database.fetch(
+        "SELECT * FROM audit_entries WHERE action = 'session.login' ORDER BY at DESC LIMIT 2"
+    )
+    own = {"id", "scopes", "target_id", "request_id"}
+    for rows in (sessions, entries):
+        general, direct = ({key: value for key, value in row.items() if key not in own} for row in rows)
+        moments = {key for key, value in direct.items() if isinstance(value, datetime)}
+        assert {key: general[key] for key in general.keys() - moments} == {
+            key: direct[key] for key in direct.keys() - moments
+        }
+        assert all(timedelta(0) < general[key] - direct[key] < timedelta(minutes=1) for key in moments)
+    assert await database.fetchval("SELECT last_login_at FROM users") == sessions[0]["created_at"]
