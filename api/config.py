@@ -101,7 +101,10 @@ class Settings(BaseSettings):
     password_min_length: Annotated[
         int, Field(ge=8, le=128, description="Shortest password that is accepted, in characters.")
     ] = 15
-    pool_size: Annotated[int, Field(ge=1, le=200, description="Database connections per process.")] = 10
+    pool_size: Annotated[
+        int,
+        Field(ge=1, le=200, description="Database connections per process, besides eight for what all requests ask."),
+    ] = 10
     pool_timeout: Annotated[
         float, Field(gt=0, le=60, description="Seconds to wait for a free connection before 503.")
     ] = 2.0

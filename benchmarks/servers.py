@@ -30,7 +30,7 @@ def free_port() -> int:
 def environment(**more: str) -> dict[str, str]:
     """Return a process's environment: nothing of ours but what is said here."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TZ") if name in os.environ}
-    return kept | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"} | more
+    return kept | {"PYTHONPATH": str(ROOT)} | more
 
 
 @contextmanager

@@ -67,13 +67,15 @@ def usually(app: FastAPI) -> Iterator[None]:
         app.dependency_overrides.clear()
 
 
-@pytest.mark.parametrize(("method", "path", "more"), REQUESTS, ids=lambda value: str(value)[:40])
-async def test_both_ways_answer_alike(
-    app: FastAPI, admin: httpx2.AsyncClient, method: str, path: str, more: dict[str, Any]
-) -> None:
-    short = await admin.request(method, path, **more)
-    with usually(app):
-        assert seen(short) == seen(await admin.request(method, path, **more))
+async def test_both_ways_answer_alike(app: FastAPI, admin: httpx2.AsyncClient) -> None:
+    differ = []
+    for method, path, more in REQUESTS:
+        short = seen(await admin.request(method, path, **more))
+        with usually(app):
+            usual = seen(await admin.request(method, path, **more))
+        if short != usual:
+            differ.append((method, path, short, usual))
+    assert differ == []
 
 
 async def test_both_ways_change_alike(app: FastAPI, admin: httpx2.AsyncClient) -> None:

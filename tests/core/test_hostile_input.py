@@ -286,7 +286,6 @@ FAULTS: Final = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("asked", ["prepare", "fetch"])
 @pytest.mark.parametrize(("fault", "status", "code"), FAULTS, ids=lambda value: type(value).__name__)
 async def test_what_the_database_does_has_its_status(
     admin: httpx2.AsyncClient,
@@ -294,7 +293,6 @@ async def test_what_the_database_does_has_its_status(
     fault: Exception,
     status: int,
     code: str,
-    asked: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The fault is the driver's own, raised where the driver raises: as SQLAlchemy asks it, or as we do."""
@@ -304,15 +302,17 @@ async def test_what_the_database_does_has_its_status(
 
     # Reads the signing keys; what is asked afterwards is who asks, or the list.
     assert (await admin.get("/v1/users/me")).status_code == 200
-    monkeypatch.setattr(asyncpg.Connection, asked, fail)
-    answer = await admin.get("/v1/roles", params={"limit": 7})
-    assert (answer.status_code, answer.json()["code"]) == (status, code)
-    assert ("Retry-After" in answer.headers) == (status in {503, 504})
-    assert "Traceback" not in answer.text
-    assert "ZeroDivision" not in answer.text
-    assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    if status >= 500:
-        assert any(answer.headers["X-Request-Id"] in line for line in caplog.messages)
+    for asked in ("prepare", "fetch"):
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncpg.Connection, asked, fail)
+            answer = await admin.get("/v1/roles", params={"limit": 7})
+        assert (answer.status_code, answer.json()["code"]) == (status, code)
+        assert ("Retry-After" in answer.headers) == (status in {503, 504})
+        assert "Traceback" not in answer.text
+        assert "ZeroDivision" not in answer.text
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        if status >= 500:
+            assert any(answer.headers["X-Request-Id"] in line for line in caplog.messages)
 
 
 @pytest.mark.parametrize("text", ["\x1b[31mred", "\udcff", "a\tb", "x" * 300, "\u202eabc"])
