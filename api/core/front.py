@@ -12,6 +12,7 @@ from fastapi.routing import RouteContext, iter_route_contexts
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -39,8 +40,18 @@ class Application(FastAPI):
             await Starlette.__call__(self, scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Return what a request comes through first; called once, at the first one."""
-        return Front(self, super().build_middleware_stack(), self.max_body_bytes)
+        """Return what a request comes through first; called once, at the first one.
+
+        Middleware that somebody adds is before our front, and so before every route.
+        """
+        added, self.user_middleware = self.user_middleware, []
+        app: ASGIApp = Front(self, super().build_middleware_stack(), self.max_body_bytes)
+        self.user_middleware = added
+        if not added:
+            return app
+        for cls, arguments, options in reversed(added):
+            app = cls(app, *arguments, **options)
+        return ServerErrorMiddleware(app, handler=self.exception_handlers.get(Exception))
 
 
 class Front:

@@ -10,7 +10,6 @@ from api.core.errors import ApictlError, Kind
 from api.roles.service import RoleService
 from api.service_accounts.schemas import ServiceAccountCreate
 from api.users import crud
-from api.users.models import User
 from api.users.records import Outcome, UserRecords
 
 
@@ -45,9 +44,7 @@ class ServiceAccountService:
             MissingScope: The actor lacks a scope of a role.
         """
         self._actor.require(Scope.USERS_WRITE)
-        user = await crud.insert_unless_taken(
-            self._session, taken=User.name, kind="service", name=new.name, full_name=new.full_name
-        )
+        user = await crud.insert_service_account(self._session, name=new.name, full_name=new.full_name)
         if user is None:
             if if_exists == "fail":
                 raise ServiceAccountExists(

@@ -23,7 +23,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import InstrumentedAttribute
 
 from api.audit.noting import noting
 from api.core.direct import Statement
@@ -143,11 +142,10 @@ def prefix_query(words: str) -> str:
     return " & ".join(f"'{word}':*" for word in found)
 
 
-async def insert_unless_taken(
-    session: AsyncSession, *, taken: InstrumentedAttribute[str | None] = User.email, **values: Any
-) -> User | None:
-    """Insert a user; None if the address, or name, is taken. The unique index decides, also between two at once."""
-    statement = insert(User).values(**values).on_conflict_do_nothing(index_elements=[taken]).returning(User)
+async def insert_service_account(session: AsyncSession, *, name: str, full_name: str) -> User | None:
+    """Insert a service account; None if the name is taken. The unique index decides, also between two at once."""
+    values = {"kind": "service", "name": name, "full_name": full_name}
+    statement = insert(User).values(values).on_conflict_do_nothing(index_elements=[User.name]).returning(User)
     return await session.scalar(statement)
 
 

@@ -8,9 +8,12 @@ import httpx2
 import pytest
 from fastapi import BackgroundTasks, Cookie, Depends, FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.config import Settings
 from api.core.front import Plans
 from api.core.plans import NoPlanError, Plan
+from api.main import create_app
 
 JSON = {"Content-Type": "application/json"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -126,3 +129,37 @@ def test_what_no_plan_knows_goes_the_usual_way(call: Any) -> None:
     with pytest.raises(NoPlanError):
         Plan(context)
     assert Plans([context]).find({"method": "GET", "path": "/x"}) is None
+
+
+class Marked:
+    """Middleware as somebody writes it."""
+
+    def __init__(self, app: ASGIApp, mark: str) -> None:
+        self._app = app
+        self._mark = mark
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("path") == "/fails":
+            raise ValueError(self._mark)
+
+        async def marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-mark", self._mark.encode())]
+            await send(message)
+
+        await self._app(scope, receive, marked)
+
+
+async def test_middleware_that_somebody_adds_is_before_every_route(settings: Settings) -> None:
+    app = create_app(settings, announce=False)
+    app.add_middleware(Marked, mark="inner")
+    app.add_middleware(Marked, mark="outer")
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(transport=transport, base_url="http://testserver") as client,
+    ):
+        for path in ("/health/live", "/v1/users/me", "/docs", "/nowhere"):
+            assert (await client.get(path)).headers.get_list("x-mark") == ["inner", "outer"], path
+        failed = await client.get("/fails")
+        assert (failed.status_code, failed.json()["code"]) == (500, "internal-error")
