@@ -1,6 +1,6 @@
 """Entries that are written by the very statement of the change that they record."""
 
-from typing import Any
+from typing import Any, Final
 
 from pydantic_core import to_json
 from sqlalchemy import CTE, Text, Uuid, bindparam, cast, insert, literal, select
@@ -10,11 +10,14 @@ from api.audit.models import AuditEntry
 from api.core.actor import Door
 from api.core.ids import uuid7
 
+DETAIL: Final = cast(bindparam("entry_detail", type_=Text()), JSONB)
 
-def noting(change: CTE, *, action: str, target: str, actor: Any, actor_user_id: Any) -> CTE:
+
+def noting(change: CTE, *, action: str, target: str, actor: Any, actor_user_id: Any, detail: Any = DETAIL) -> CTE:
     """Return a part of a statement that notes what another part of it does to the row with this `id`.
 
-    The actor is in columns of that part, or in parameters; whoever sends it has `entry` for the other values.
+    The actor is in columns of that part, or in parameters, and so is the detail; whoever sends it has `entry` for the
+    other values.
     """
     values = {
         "id": bindparam("entry_id", type_=Uuid()),
@@ -24,13 +27,13 @@ def noting(change: CTE, *, action: str, target: str, actor: Any, actor_user_id: 
         "action": literal(action, Text()),
         "target": literal(target, Text()),
         "target_id": change.c.id,
-        "detail": cast(bindparam("entry_detail", type_=Text()), JSONB),
+        "detail": detail,
         "request_id": bindparam("entry_request_id", type_=Text()),
     }
     return insert(AuditEntry).from_select(list(values), select(*values.values()).select_from(change)).cte("noted")
 
 
-def entry(*, door: Door, request_id: str, detail: dict[str, Any]) -> dict[str, Any]:
+def entry(*, door: Door, request_id: str, detail: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return the values that `noting` wants."""
     return {
         "entry_id": uuid7(),

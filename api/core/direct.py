@@ -45,7 +45,7 @@ class Statement:
 
     def arguments(self, values: dict[str, Any]) -> list[Any]:
         """Return the values of its parameters in their order: those given here, and those that it has itself."""
-        return [values.get(name, known) for name, known in self._known]
+        return [known if is_known else values[name] for name, is_known, known in self._known]
 
     @cached_property
     def _compiled(self) -> SQLCompiler:
@@ -53,8 +53,9 @@ class Statement:
         return compiled
 
     @cached_property
-    def _known(self) -> tuple[tuple[str, Any], ...]:
-        return tuple((name, self._compiled.params[name]) for name in self._compiled.positiontup or ())
+    def _known(self) -> tuple[tuple[str, bool, Any], ...]:
+        names, binds = self._compiled.positiontup or (), self._compiled.binds
+        return tuple((name, not binds[name].required, self._compiled.params[name]) for name in names)
 
 
 class Direct:
@@ -64,6 +65,7 @@ class Direct:
         self._connect = connect
         self._timeout = timeout
         self._idle: list[asyncpg.Connection] = []
+        self._closing: set[asyncio.Task[None]] = set()
         self._places = asyncio.Semaphore(CONNECTIONS)
         self._lookups: dict[Statement, Lookup] = {}
 
@@ -75,9 +77,7 @@ class Direct:
         try:
             yield direct
         finally:
-            for connection in direct._idle:
-                with suppress(*DATABASE_ERRORS):
-                    await connection.close(timeout=1)
+            await direct._end()
 
     async def fetch(self, statement: Statement, **values: Any) -> list[asyncpg.Record]:
         """Return the rows of a statement.
@@ -87,18 +87,36 @@ class Direct:
         """
         with translated():
             connection = await self._take()
+            is_whole = False
             try:
-                return await connection.fetch(statement.text, *statement.arguments(values))
+                rows: list[asyncpg.Record] = await connection.fetch(statement.text, *statement.arguments(values))
+                is_whole = True
+            except (asyncpg.PostgresError, asyncpg.InterfaceError):
+                is_whole = not connection.is_closed()
+                raise
             finally:
-                if not connection.is_closed():
+                if is_whole:
                     self._idle.append(connection)
+                else:
+                    self._leave(connection)
                 self._places.release()
+            return rows
+
+    def _leave(self, connection: asyncpg.Connection) -> None:
+        """Close a connection whose statement was cut off: nobody else is to wait until the database has heard of it."""
+        closing = asyncio.create_task(close(connection))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    async def _end(self) -> None:
+        await asyncio.gather(*(lookup.ended() for lookup in self._lookups.values()))
+        await asyncio.gather(*self._closing, *(close(connection) for connection in self._idle))
 
     async def _take(self) -> asyncpg.Connection:
         """Return a connection that nobody uses.
 
         asyncpg's own pool cleans up after whoever had one, in a task of its own, which is a tenth of what a list takes;
-        here, nobody leaves anything. The next statement waits for the end of one that was cut off.
+        here, nobody leaves anything.
 
         Raises:
             DatabaseUnreachable: All are in use, for too long.
@@ -153,6 +171,10 @@ class Lookup:
         self._running: set[asyncio.Task[None]] = set()
         self._is_due = False
 
+    async def ended(self) -> None:
+        """Wait for what is under way, whoever asked for it."""
+        await asyncio.gather(*self._running, return_exceptions=True)
+
     def ask(self, key: UUID) -> "asyncio.Future[asyncpg.Record | None]":
         """Return what will have the row. A statement that began before now does not answer it."""
         loop = asyncio.get_running_loop()
@@ -194,3 +216,9 @@ class Lookup:
                 for future in waiting:
                     if not future.done():
                         future.set_result(rows.get(key))
+
+
+async def close(connection: asyncpg.Connection) -> None:
+    """Close a connection, whatever state it is in; after a second without its consent."""
+    with suppress(*DATABASE_ERRORS):
+        await connection.close(timeout=1)

@@ -75,14 +75,16 @@ def translate(error: BaseException) -> ApictlError | None:
         state = getattr(original, "sqlstate", None)
         return by_sqlstate(state, driver_words(error)) if state else translate_driver(original)
     state = getattr(error, "sqlstate", None)
-    return by_sqlstate(state, str(error)) if state else translate_driver(error)
+    # Its first line: the others may have values.
+    return by_sqlstate(state, str(error).partition("\n")[0]) if state else translate_driver(error)
 
 
 def translate_driver(error: BaseException | None) -> ApictlError | None:
     """Return what a failure without an SQLSTATE means: the network's, or a value the driver cannot encode."""
     # SQLAlchemy wraps asyncpg's own exceptions once more.
     cause = error.__cause__ or error if error is not None else None
-    if isinstance(cause, TimeoutError):
+    # One that asyncpg raises itself has another cause: it was cancelled for it.
+    if isinstance(error, TimeoutError) or isinstance(cause, TimeoutError):
         return DatabaseTimeout(hint="try again; if it stays so, look at the database's load")
     if isinstance(cause, OSError | AsyncpgInterfaceError | InternalClientError):
         # asyncpg refuses a value that it cannot encode by a class of its own that it does not export.

@@ -23,7 +23,7 @@ from api.core.plans import NoPlanError, Plan
 from api.core.problems import response
 
 REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
+HTTP_1: Final = ("1.0", "1.1")
 Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 
@@ -75,6 +75,8 @@ class Front:
                 declared, has_body = value, True
             elif name == b"transfer-encoding":
                 has_body = True
+        # Without them, there is no body in HTTP/1.
+        has_body = has_body or scope.get("http_version") not in HTTP_1
         request_id = given if REQUEST_ID.fullmatch(given) else uuid7().hex.encode()
         scope.setdefault("state", {}).update(request_id=request_id.decode(), has_body=has_body)
         if has_body:
@@ -102,7 +104,8 @@ class Front:
                 # The server logs its traceback.
                 raise
             return
-        answered.raw_headers += ((b"x-request-id", request_id), NOSNIFF)
+        answered.headers["X-Request-Id"] = request_id.decode()
+        answered.headers["X-Content-Type-Options"] = "nosniff"
         await answered(scope, receive, send)
 
     def _handler(self, error: Exception) -> tuple[Handler, bool]:
@@ -167,12 +170,12 @@ class Plans:
 
     def find(self, scope: Scope) -> tuple[Plan, dict[str, Any]] | None:
         """Return the plan for a request, and the parameters in its path; None where it goes FastAPI's own way."""
-        method, path = scope["method"], scope["path"]
-        plan = self._fixed.get((method, path))
-        if plan is not None:
-            return plan, {}
-        if (method, path) in self._fixed or scope.get("root_path"):
+        if scope.get("root_path"):
             return None
+        method, path = scope["method"], scope["path"]
+        if (method, path) in self._fixed:
+            plan = self._fixed[method, path]
+            return None if plan is None else (plan, {})
         for other, context, plan in self._patterns.get(beginning(path), ()):
             if other == method and (match := context.path_regex.match(path)):
                 convertors = context.param_convertors

@@ -19,6 +19,7 @@ from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError, ResponseValidationError
 from fastapi.params import Form
 from fastapi.routing import APIRoute, RouteContext
+from fastapi.utils import is_body_allowed_for_status_code
 from pydantic_core import PydanticUndefined
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -147,15 +148,24 @@ class Plan:
         if asked is not None:
             del asked.headers["content-length"]
             asked.status_code = 0
-        if self._has_generators:
+        try:
+            if not self._has_generators:
+                return self._response(await self._run(request, body, asked, None), asked)
             async with AsyncExitStack() as stack:
-                answer = await self._run(request, body, asked, stack)
-        else:
-            answer = await self._run(request, body, asked, None)
+                # Before they end: a transaction whose answer cannot be written is undone.
+                return self._response(await self._run(request, body, asked, stack), asked)
+        finally:
+            if self._is_form:
+                await request.close()
+
+    def _response(self, answer: Any, asked: Response | None) -> Response:
         if isinstance(answer, Response):
             return answer
         status = (asked is not None and asked.status_code) or self._status
-        response = Response(b"" if status == 204 else self._serialized(answer), status, media_type="application/json")
+        content = self._serialized(answer)
+        if not is_body_allowed_for_status_code(status):
+            content = b""
+        response = Response(content, status, media_type="application/json")
         if asked is not None:
             response.raw_headers.extend(asked.raw_headers)
         return response

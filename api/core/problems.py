@@ -123,7 +123,8 @@ async def on_invalid(request: Request, error: Exception) -> JSONResponse:
 def is_json(request: Request) -> bool:
     """Tell whether a body says that it is JSON; FastAPI reads one of another type as text."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+    main, _, sub = kind.partition("/")
+    return main == "application" and "/" not in sub and (sub == "json" or sub.endswith("+json"))
 
 
 async def on_http_exception(request: Request, error: Exception) -> JSONResponse:

@@ -18,17 +18,16 @@ from api.postgres.embedded import EmbeddedPostgres
 
 
 class Turn:
-    """Lets others come between many who do the same at once: so many of them a round of the event loop, and no more."""
+    """Lets others come between many who do the same at once: eight of them a round of the event loop, and no more."""
 
-    def __init__(self, most: int = 8) -> None:
-        self._most = most
+    def __init__(self) -> None:
         self._taken = 0
         self._lock = asyncio.Lock()
 
     async def take(self) -> None:
         """Wait for one's turn."""
         async with self._lock:
-            self._taken = (self._taken + 1) % self._most
+            self._taken = (self._taken + 1) % 8
             if not self._taken:
                 await asyncio.sleep(0)
 

@@ -116,8 +116,8 @@ async def identity(session: AsyncSession, session_id: UUID, user_id: UUID) -> Ro
     return row if row is not None and row.id == user_id else None
 
 
-# Begins a session of somebody whose password was verified, if it is theirs still, and nothing else is asked for: the
-# login is noted with the user and in the audit log, or nothing is done.
+# Begins a session of somebody whose password was verified, if it is theirs still, and nothing else was asked for when
+# the statement began: the login is noted with the user and in the audit log, or nothing is done.
 OWNER: Final = (
     update(User)
     .where(
@@ -154,7 +154,14 @@ LOGIN: Final = (
 )
 BEGIN: Final = Statement(
     select(LOGIN, scopes_by_role(LOGIN.c.roles).label("scopes_by_role")).add_cte(
-        noting(LOGIN, action="session.login", target="session", actor=LOGIN.c.email, actor_user_id=LOGIN.c.user_id)
+        noting(
+            LOGIN,
+            action="session.login",
+            target="session",
+            actor=LOGIN.c.email,
+            actor_user_id=LOGIN.c.user_id,
+            detail=func.jsonb_build_object("user", LOGIN.c.email),
+        )
     )
 )
 

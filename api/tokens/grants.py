@@ -101,7 +101,7 @@ class Grants:
                 lifetime=timedelta(seconds=self._settings.session_ttl),
                 user_agent=client.user_agent,
                 address=client.address,
-                **entry(door="http", request_id=client.request_id, detail={"user": email_or_nobody(username)}),
+                **entry(door="http", request_id=client.request_id),
             )
             if begun is not None:
                 return self._successor(begun, None)

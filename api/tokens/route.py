@@ -1,8 +1,7 @@
 """How the OAuth endpoints read a form. HTTP only."""
 
 from collections import Counter
-from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from typing import Final
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -10,9 +9,9 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from api.core.errors import InvalidInput
+from api.core.plans import Handle
 from api.tokens.refusals import OAuthError
 
-Handle = Callable[[Request], Coroutine[Any, Any, Response]]
 FORMS: Final = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 

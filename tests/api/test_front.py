@@ -1,6 +1,6 @@
 """The short way to a route, and FastAPI's own: nobody can tell which of them a request took."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -8,6 +8,7 @@ import httpx2
 import pytest
 from fastapi import BackgroundTasks, Cookie, Depends, FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
+from pydantic import BaseModel
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.config import Settings
@@ -163,3 +164,50 @@ async def test_middleware_that_somebody_adds_is_before_every_route(settings: Set
             assert (await client.get(path)).headers.get_list("x-mark") == ["inner", "outer"], path
         failed = await client.get("/fails")
         assert (failed.status_code, failed.json()["code"]) == (500, "internal-error")
+
+
+class Number(BaseModel):
+    number: int
+
+
+@pytest.mark.parametrize("is_usual", [False, True])
+async def test_an_answer_that_cannot_be_written_undoes_what_was_done(settings: Settings, *, is_usual: bool) -> None:
+    app = create_app(settings, announce=False)
+    ended: list[str] = []
+
+    async def work() -> AsyncIterator[None]:
+        try:
+            yield
+        except BaseException:
+            ended.append("undone")
+            raise
+        ended.append("done")
+
+    @app.get("/number")
+    async def number(_: Annotated[None, Depends(work, scope="function")]) -> Number:
+        return "none"  # type: ignore[return-value]  # that is the point
+
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://testserver") as client:
+        if is_usual:
+            app.dependency_overrides[usually] = usually
+        assert (await client.get("/number")).status_code == 500
+    assert ended == ["undone"]
+
+
+async def test_a_body_is_counted_where_nothing_says_that_there_is_one(app: FastAPI) -> None:
+    """As in HTTP/2, where both headers may be missing."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"x" * 70_000, "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "http_version": "2", "method": "POST", "path": "/v1/auth/token", "raw_path": b"/v1/auth/token",
+        "query_string": b"", "headers": [(b"content-type", FORM["Content-Type"].encode())], "client": ("127.0.0.1", 1),
+    }  # fmt: skip
+    await app(scope, receive, send)
+    assert sent[0]["status"] == 413

@@ -7,9 +7,10 @@ import asyncpg
 import pytest
 from sqlalchemy import ARRAY, Uuid, any_, bindparam, func, select
 
+from api.config import Settings
 from api.core import direct
 from api.core.direct import Direct, Statement
-from api.core.errors import DatabaseUnreachable
+from api.core.errors import DatabaseTimeout, DatabaseUnreachable
 from api.core.runtime import Runtime
 from api.users.models import User
 from tests.conftest import SUPERUSER, SUPERUSER_ID
@@ -116,3 +117,19 @@ async def test_when_all_connections_are_taken_one_waits_no_longer_than_one_may(
             task.cancel()
         await asyncio.gather(*taken, return_exceptions=True)
     assert await runtime.direct.fetch(USERS, keys=[]) == []
+
+
+async def test_nobody_waits_for_a_statement_that_was_cut_off(settings: Settings, superuser: User) -> None:
+    async with Runtime.open(settings.model_copy(update={"statement_timeout": 0.2})) as runtime:
+        assert await runtime.direct.fetch(USERS, keys=[]) == []
+        (connection,) = runtime.direct._idle
+        with pytest.raises(DatabaseTimeout):
+            await runtime.direct.fetch(ASLEEP)
+        assert connection not in runtime.direct._idle
+        assert await runtime.direct.fetch(USERS, keys=[]) == []
+    assert connection.is_closed()
+
+
+def test_a_parameter_that_is_missing_is_no_null() -> None:
+    with pytest.raises(KeyError):
+        USERS.arguments({"key": []})

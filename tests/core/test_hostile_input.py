@@ -261,6 +261,13 @@ async def test_a_long_password_is_refused_unhashed(admin: httpx2.AsyncClient, mo
     assert hashed == []
 
 
+def cancelled_by_a_timeout() -> TimeoutError:
+    """What `asyncio.timeout` raises, and so asyncpg where it cannot connect in time."""
+    error = TimeoutError()
+    error.__cause__ = asyncio.CancelledError()
+    return error
+
+
 FAULTS: Final = [
     (asyncpg.exceptions.NumericValueOutOfRangeError("x"), 422, "invalid-input"),
     (asyncpg.exceptions.InvalidTextRepresentationError("x"), 422, "invalid-input"),
@@ -281,6 +288,7 @@ FAULTS: Final = [
     (ConnectionRefusedError("x"), 503, "database-unreachable"),
     (socket.gaierror("x"), 503, "database-unreachable"),
     (TimeoutError(), 504, "database-timeout"),
+    (cancelled_by_a_timeout(), 504, "database-timeout"),
     (asyncpg.exceptions.SyntaxOrAccessError("x"), 500, "internal-error"),
     (ZeroDivisionError("x"), 500, "internal-error"),
 ]  # fmt: skip
