@@ -5,6 +5,7 @@ import random
 import time
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import bcrypt
@@ -14,7 +15,7 @@ from fastapi import FastAPI
 
 from api.config import Settings
 from api.core.actor import ALL_SCOPES
-from api.core.passwords import Passwords
+from api.core.passwords import Passwords, Verified
 from api.users.models import User
 from tests.conftest import PASSWORD, SUPERUSER, log_in
 from tests.support.cases import THOROUGH
@@ -299,3 +300,35 @@ async def test_most_logins_are_one_statement_and_leave_what_the_others_leave(
         }
         assert all(timedelta(0) < general[key] - direct[key] < timedelta(minutes=1) for key in moments)
     assert await database.fetchval("SELECT last_login_at FROM users") == sessions[0]["created_at"]
+
+
+@pytest.mark.parametrize(
+    "change", ["UPDATE users SET password_hash = password_hash || 'x'", "UPDATE users SET is_active = false"]
+)
+async def test_what_changes_while_a_password_is_verified_counts(
+    client: httpx2.AsyncClient,
+    superuser: User,
+    database: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    change: str,
+) -> None:
+    verify = Passwords.verify
+
+    async def slowly(self: Passwords, password: str, stored: str | None) -> Verified:
+        verified = await verify(self, password, stored)
+        await database.execute(change)
+        return verified
+
+    before = await database.fetchval("SELECT count(*) FROM sessions")
+    monkeypatch.setattr(Passwords, "verify", slowly)
+    refused = await ask(client, grant_type="password", username=SUPERUSER, password=PASSWORD)
+    assert (refused.status_code, refused.json()["error"]) == (400, "invalid_grant")
+    assert await database.fetchval("SELECT count(*) FROM sessions") == before
+
+
+async def test_a_token_is_its_session_s_owner_s(app: FastAPI, admin: httpx2.AsyncClient) -> None:
+    """Nobody can make such a token without the key; whoever could is refused all the same."""
+    claims = app.state.keys.verify(admin.headers["Authorization"].removeprefix("Bearer "))
+    ada = (await admin.post("/v1/users", json={"email": "ada@example.com"})).json()
+    mixed = app.state.keys.sign(user_id=UUID(ada["id"]), session_id=claims.session_id, ttl=60)
+    assert (await admin.get("/v1/users/me", headers={"Authorization": f"Bearer {mixed}"})).status_code == 401
