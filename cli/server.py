@@ -12,7 +12,7 @@ import typer
 from api.core.errors import ApictlError, BadSettings, Kind
 from cli.context import Call, command, operator_name
 from cli.secrets import generate
-from cli.signals import complete
+from cli.signals import HANDLERS, complete
 
 if TYPE_CHECKING:
     import socket
@@ -299,7 +299,7 @@ def run_server(settings: "Config", listening: "socket.socket") -> None:
     for number, code in codes.items():
         signal.signal(number, lambda *_, code=code: ended.append(code))
     # Not under nohup.
-    hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    hangs_up = signal.SIGHUP in HANDLERS
     if hangs_up:
         signal.signal(signal.SIGHUP, hang_up)
 

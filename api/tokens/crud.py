@@ -8,7 +8,6 @@ from uuid import UUID
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
-    Integer,
     Interval,
     Row,
     Text,
@@ -65,7 +64,7 @@ FAMILY: Final = Statement(
     select(
         *FAMILY_COLUMNS,
         func.coalesce(
-            Session.rotated_at > func.now() - func.make_interval(0, 0, 0, 0, 0, 0, bindparam("grace", type_=Integer)),
+            Session.rotated_at > func.now() - bindparam("grace", type_=Interval()),
             False,
         ).label("in_grace"),
     )

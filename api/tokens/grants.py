@@ -160,7 +160,7 @@ class Grants:
     async def _family(self, token: RefreshToken) -> asyncpg.Record:
         """Read what a refresh token descends from."""
         found = await self._runtime.direct.fetch_one(
-            crud.FAMILY, session_id=token.session_id, grace=self._settings.refresh_grace
+            crud.FAMILY, session_id=token.session_id, grace=timedelta(seconds=self._settings.refresh_grace)
         )
         if found is None:
             raise InvalidGrant

@@ -24,7 +24,7 @@ from tests.conftest import PASSWORD
 from tests.postgres.machine import processes, until
 from tests.support.cases import THOROUGH
 from tests.support.processes import APICTL, Apictl, bare_environment
-from tests.support.server import serving
+from tests.support.server import resident, serving
 
 
 @pytest.mark.parametrize(
@@ -316,12 +316,6 @@ def test_a_large_body_costs_no_memory(apictl: Apictl, environment: dict[str, str
             assert b" 413 " in post(port, head)
         assert resident(server.process.pid) - before <= 5 * 1024
         assert server.get("/health/ready")[0] == 200
-
-
-def resident(pid: int) -> int:
-    """Return the memory of a process, in KiB."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    return int(re.search(r"VmRSS:\s+(\d+)", status)[1])  # type: ignore[index]  # every process has the line
 
 
 def post(port: int, head: str) -> bytes:

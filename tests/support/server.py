@@ -80,3 +80,9 @@ def serving(
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
+
+
+def resident(pid: int) -> int:
+    """Return the memory of a process, in KiB."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return int(re.search(r"VmRSS:\s+(\d+)", status)[1])  # type: ignore[index]  # every process has the line

@@ -4,7 +4,6 @@ import asyncio
 import re
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
 
@@ -14,7 +13,7 @@ from api.users.models import User
 from tests.conftest import PASSWORD, SUPERUSER
 from tests.support.cases import THOROUGH
 from tests.support.processes import Apictl
-from tests.support.server import serving
+from tests.support.server import resident, serving
 
 AT_ONCE: Final = 500
 FORM: Final = urlencode({"grant_type": "password", "username": SUPERUSER, "password": PASSWORD}).encode()
@@ -23,12 +22,6 @@ LOGIN: Final = (
     b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%b" % (len(FORM), FORM)
 )
 HEALTH: Final = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
-
-
-def resident(pid: int) -> float:
-    """Return the memory of a process, in MiB."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024  # type: ignore[index]  # every process has the line
 
 
 async def log_in(port: int) -> int:
@@ -63,7 +56,7 @@ async def test_five_hundred_logins_at_once(apictl: Apictl, environment: dict[str
         answers: Counter[int] = Counter()
         for _ in range(3):
             answers.update(await asyncio.gather(*(log_in(port) for _ in range(AT_ONCE))))
-        grown = resident(pid) - before
+        grown = (resident(pid) - before) / 1024
         end.set()
         await watching
     assert set(answers) == {200, 503}, answers
