@@ -6,14 +6,14 @@ Nothing in this module opens, connects or starts anything.
 import difflib
 import os
 import re
+from collections.abc import Iterable
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from api.core.errors import BadSettings, FieldError
 
@@ -28,8 +28,8 @@ ENV_FILE: Final = ".env"
 # Read by the terminal tool itself or by the embedded PostgreSQL, not by the service.
 OTHER_VARIABLES: Final = frozenset({"APICTL_PASSWORD", "APICTL_POSTGRES_USER", "APICTL_STATE_DIR"})
 
-# What others set: Typer's shell completion, and Kubernetes for a Service called apictl.
-NOT_OURS: Final = re.compile(r"_?APICTL_(COMPLETE|SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_.+)?)")
+# What Kubernetes sets for a Service called apictl.
+NOT_OURS: Final = re.compile(r"APICTL_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_.+)?)")
 
 Seconds = Annotated[int, Field(ge=1, le=10 * 365 * 86400)]
 
@@ -38,26 +38,14 @@ Seconds = Annotated[int, Field(ge=1, le=10 * 365 * 86400)]
 Algorithm = Literal["EdDSA", "ES256", "RS256", "HS256"]
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """The settings of one process; frozen, and constructed only through `Settings.load`."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        env_file=ENV_FILE,
-        env_file_encoding="utf-8",
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        hide_input_in_errors=True,
-        populate_by_name=True,
-    )
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     database_url: Annotated[
         SecretStr | None,
-        Field(
-            validation_alias=AliasChoices("APICTL_DATABASE_URL", "DATABASE_URL"),
-            description="PostgreSQL >= 14, in any form of URL that libpq reads. Unset: the embedded PostgreSQL.",
-        ),
+        Field(description="PostgreSQL >= 14, in any form of URL that libpq reads. Unset: the embedded PostgreSQL."),
     ] = None
     home: Annotated[Path, Field(description="Where the embedded PostgreSQL and the generated secret key are kept.")] = (
         Path(".apictl")
@@ -158,10 +146,17 @@ class Settings(BaseSettings):
         Raises:
             BadSettings: A value is unusable, or an `APICTL_*` variable is none of ours.
         """
-        refuse_foreign_file()
-        refuse_unknown_variables(cls)
+        # Not by pydantic-settings, which takes longer to import than all of this module.
+        given: dict[str, Any] = {}
+        for source in (env_file(), os.environ):
+            refuse_unknown_variables(source, set(map(variable_name, cls.model_fields)))
+            given |= {name: value for name, value in source.items() if value}
+        # As platforms name it.
+        given.setdefault("APICTL_DATABASE_URL", given.get("DATABASE_URL"))
+        values = {name: given.get(variable_name(name)) for name in cls.model_fields}
+        values |= {name: value for name, value in flags.items() if value is not None}
         try:
-            return cls(**{name: value for name, value in flags.items() if value is not None})
+            return cls(**{name: value for name, value in values.items() if value is not None})
         except ValidationError as error:
             refused = [
                 FieldError.of(item, variable_name(str(item["loc"][0])))
@@ -195,37 +190,39 @@ def is_server_url(text: str) -> bool:
 
 def variable_name(field: str) -> str:
     """Return the environment variable of a field, as a person would set it."""
-    return field if field.isupper() else PREFIX + field.upper()
+    return PREFIX + field.upper()
 
 
-def refuse_foreign_file() -> None:
-    """Refuse an `.env` that somebody else could have written: it names programs to run and keys to sign with.
+def env_file() -> dict[str, str | None]:
+    """Return what `.env` sets; nothing without one.
 
     Raises:
-        BadSettings: It belongs to another account, or everybody may write to it.
+        BadSettings: It is not UTF-8; or somebody else could have written it, who would name programs to run and keys
+            to sign with.
     """
     try:
         found = Path(ENV_FILE).stat()
     except OSError:
-        return
+        return {}
     if found.st_uid not in {os.geteuid(), 0} or found.st_mode & 0o002:
         raise BadSettings(
             f"{Path(ENV_FILE).resolve()} could have been written by somebody else",
             hint="make it your own (chown, chmod o-w), or set the variables in the environment",
         )
+    try:
+        return dotenv_values(ENV_FILE)
+    except UnicodeError:
+        raise BadSettings(f"{Path(ENV_FILE).resolve()} is not UTF-8 text") from None
 
 
-def refuse_unknown_variables(settings: type[Settings]) -> None:
+def refuse_unknown_variables(given: Iterable[str], settings: set[str]) -> None:
     """Refuse `APICTL_*` names that nothing reads: a misspelt setting must not be silently ignored.
 
     Raises:
         BadSettings: Names the variable and the nearest one that exists.
     """
-    known = {variable_name(name) for name in settings.model_fields} | OTHER_VARIABLES
-    present = set(os.environ)
-    if Path(ENV_FILE).is_file():
-        present |= set(dotenv_values(ENV_FILE))
-    for name in sorted(present - known):
+    known = settings | OTHER_VARIABLES
+    for name in sorted(set(given) - known):
         if name.startswith(PREFIX) and not NOT_OURS.fullmatch(name):
             nearest = difflib.get_close_matches(name, sorted(known), n=1)
             raise BadSettings(

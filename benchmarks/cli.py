@@ -30,12 +30,8 @@ NOTHING: Final = [sys.executable, "-c", "pass"]
 BUDGETS: Final = (
     Budget("--version", apictl("--version"), 1.5, {}),
     Budget("--help", apictl("--help"), 7, {}),
-    Budget(
-        "TAB on the name of a command",
-        apictl(),
-        7,
-        {"_APICTL_COMPLETE": "complete_bash", "COMP_WORDS": "apictl list-", "COMP_CWORD": "1"},
-    ),
+    Budget("TAB on the name of a command", apictl("--complete", "bash", "apictl list-", "@:="), 7, {}),
+    Budget("TAB on an e-mail address", apictl("--complete", "bash", "apictl show-user ad", "@:="), 20, {}),
     Budget("a usage error", apictl("show-user"), 15, {}, code=2),
     Budget("a command that asks the database", apictl("show-user", ADMIN), 45, {}),
 )
@@ -63,7 +59,7 @@ def main() -> int:
             asyncio.run(seeded(place, ours_settings(place)))
             taken: dict[str, list[float]] = {budget.text: [] for budget in BUDGETS}
             # Compiled once, as after an installation, wherever the source may be written to.
-            compiled = {"PYTHONPYCACHEPREFIX": str(folder / "compiled")}
+            compiled = {"PYTHONPYCACHEPREFIX": str(folder / "compiled"), "PYTHONDONTWRITEBYTECODE": ""}
             for number in range(rounds + 1):
                 # Each beside a Python that does nothing, at the same moment's speed of the machine.
                 for budget in BUDGETS:

@@ -98,12 +98,10 @@ COMMANDS: Final[dict[str, Entry]] = {
     "quickstart": Entry(
         "cli.server", "Server", "Start everything: PostgreSQL, migrations, the first superuser, the HTTP API."
     ),
+    "completion": Entry(
+        "cli.completion", "Server", "Print the script that makes a shell complete what you type, at the TAB key."
+    ),
 }
-
-EPILOG: Final = (
-    "Exit codes: 0 done, 1 a bug, 2 usage, 3 not found, 4 not allowed, 5 conflict, 6 refused, 7 try again, 8 declined, "
-    "10 pending, 11 schema, 12 misconfigured."
-)
 
 
 def load(name: str) -> Any:

@@ -1,6 +1,7 @@
 """How the terminal renders failures: `error:`, `cause:`, `hint:` on stderr, or the problem object with `-o json`."""
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,14 @@ def show(error: "ApictlError", *, as_json: bool) -> None:
         if text:
             # Further lines are indented: none of them is taken for a line of ours.
             print(f"{label}: " + "\n  ".join(map(printable, text.split("\n"))), file=sys.stderr)
+
+
+def unwritten(error: OSError) -> int:
+    """Say that the output could not be written: /dev/full, or a disk without space."""
+    sys.stderr.write(f"error: the output could not be written\ncause: {error.strerror}\n")
+    # What is still buffered must not fail once more.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 1
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:

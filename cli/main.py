@@ -1,13 +1,12 @@
-"""The entry point `apictl`: everything leaves here as output and an exit code."""
+"""One command line: everything leaves here as output and an exit code."""
 
 import io
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from api import __version__
-from cli.errors import show, wants_json
+from cli.errors import show, unwritten, wants_json
 from cli.signals import leave_at_once
 
 if TYPE_CHECKING:
@@ -15,11 +14,8 @@ if TYPE_CHECKING:
     from cli.context import Shown
 
 
-def run() -> NoReturn:
-    """Run `apictl` as a process: print, flush, exit."""
-    if sys.argv[1:] in (["--version"], ["-V"]):
-        print(f"apictl {__version__}")
-        sys.exit(0)
+def run() -> int:
+    """Run the command line of this process, and return its exit code."""
     for stream in (sys.stdout, sys.stderr):
         # What the terminal's encoding cannot show is escaped, and no reason to fail.
         if isinstance(stream, io.TextIOWrapper):
@@ -32,19 +28,10 @@ def run() -> NoReturn:
     except KeyboardInterrupt:
         # Also while our modules are being imported.
         code = 130
-    try:
-        sys.stdout.flush()
     except OSError as error:
+        # Of a text that no command printed: a help, or a failure.
         code = unwritten(error)
-    sys.exit(code)
-
-
-def unwritten(error: OSError) -> int:
-    """Say that the output could not be written: /dev/full, or a disk without space."""
-    sys.stderr.write(f"error: the output could not be written\ncause: {error.strerror}\n")
-    # What is still buffered must not fail once more while the interpreter ends.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    return 1
+    return code
 
 
 def without_colors(arguments: list[str]) -> None:
@@ -60,6 +47,17 @@ def main(arguments: list[str]) -> int:
     """Run one command line and return its exit code; nothing but the terminal's own errors is raised."""
     as_json = wants_json(arguments)
     without_colors(arguments)
+    if arguments[:1] == ["--complete"]:
+        from cli.offers import complete
+
+        print(complete(arguments[1], arguments[2:]), end="")
+        return 0
+    if arguments in ([], ["--help"], ["-h"]):
+        from cli.help import root_help
+
+        print(root_help())
+        # As `git` does: the help is an answer, but a script that forgot its command must not go on.
+        return 0 if arguments else 2
     # Typer reads the environment while it is imported.
     import typer
 

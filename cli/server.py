@@ -170,7 +170,7 @@ def named_after(call: Call, listening: "socket.socket") -> "Settings":
 
 def welcome(call: Call, address: str, public_url: str, email: str | None, password: str) -> None:
     """Print what a person needs next; the password only when it was made just now."""
-    from api.database import redact
+    from api.core.connecting import redact
 
     lines = [f"apictl is running on {address} (Ctrl-C stops everything)", "", f"  API docs     {address}/docs"]
     lines += [f"  own account  {public_url}/account"]
@@ -253,6 +253,8 @@ def application() -> "FastAPI":
     # What is there now stays: to look through it again and again is what the slowest of a hundred requests wait for.
     gc.collect()
     gc.freeze()
+    # As Python has it: cli.start puts it off.
+    gc.set_threshold(700, 10, 10)
     return app
 
 

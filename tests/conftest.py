@@ -24,8 +24,7 @@ from passlib.context import CryptContext
 from pydantic import SecretStr
 
 from api.config import Settings
-from api.core import passwords
-from api.core.passwords import Passwords
+from api.core import hashes
 from api.core.runtime import Runtime
 from api.main import create_app
 from api.postgres.cluster import dying_with_parent
@@ -42,9 +41,9 @@ SUPERUSER = "root@example.com"
 SUPERUSER_ID = UUID("01900000-0000-7000-8000-000000000001")
 PASSWORD = "correct horse battery staple"
 CHEAP = CryptContext(
-    schemes=passwords.ACCEPTED_SCHEMES,
+    schemes=hashes.SCHEMES,
     deprecated="auto",
-    **passwords.ARGON2 | {"argon2__time_cost": 1, "argon2__memory_cost": 8},
+    **hashes.ARGON2 | {"argon2__time_cost": 1, "argon2__memory_cost": 8},
 )
 
 
@@ -212,8 +211,8 @@ async def client(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
 def cheap_passwords(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hash for a thousandth of the price in this process, unless the test asks for `dear_passwords`."""
     if "dear_passwords" not in request.fixturenames:
-        monkeypatch.setattr(Passwords, "_context", CHEAP)
-        monkeypatch.setattr(passwords, "DUMMY_HASH", re.sub("m=.*?,t=.*?,", "m=8,t=1,", passwords.DUMMY_HASH))
+        monkeypatch.setattr(hashes, "CONTEXT", CHEAP)
+        monkeypatch.setattr(hashes, "DUMMY_HASH", re.sub("m=.*?,t=.*?,", "m=8,t=1,", hashes.DUMMY_HASH))
 
 
 @pytest.fixture

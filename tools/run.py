@@ -9,6 +9,7 @@ if __name__ == "__main__":
     # What quickstart tells people to type next begins with the name that it was called by.
     sys.argv = [str(Path(sys.executable).parent / "apictl"), "quickstart"]
     try:
-        run()
+        code = run()
     except SystemExit as end:
-        sys.exit(0 if end.code == 130 else end.code)
+        code = end.code  # type: ignore[assignment]  # ours are numbers
+    sys.exit(0 if code == 130 else code)

@@ -17,9 +17,9 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import Executable
 
 from api.config import Settings
+from api.core.connecting import connect
 from api.core.errors import DatabaseUnreachable
 from api.core.failures import DATABASE_ERRORS, IN_USE, translated
-from api.database import connect
 
 # Connections besides those of SQLAlchemy's pool: what is written waits for the disk, eight at a time.
 CONNECTIONS: Final = 8

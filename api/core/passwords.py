@@ -1,4 +1,4 @@
-"""Passwords: the policy, and hashing in an executor of its own. Who owns a password is not known here."""
+"""Passwords: the policy, and an executor of their own. Who owns a password is not known here."""
 
 import asyncio
 import os
@@ -6,40 +6,16 @@ import unicodedata
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Final, TypeVar
-
-# libpass installs under this name; beside passlib itself, one overwrites the other.
-from passlib.context import CryptContext
-from passlib.exc import PasslibSecurityError, PasswordSizeError, UnknownHashError
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from api.core.errors import ApictlError, Busy, FieldError, Kind
 
+if TYPE_CHECKING:
+    from api.core.hashes import Verified
+
 MAX_CHARACTERS: Final = 256
 MAX_BYTES: Final = 1024
-BCRYPT_MAX_BYTES: Final = 72
-# OWASP ASVS 5.0, appendix C: argon2id with t=2 needs m >= 19 MiB. One lane: a login then costs one core.
-ARGON2: Final = {
-    "argon2__type": "ID",
-    "argon2__time_cost": 2,
-    "argon2__memory_cost": 19 * 1024,
-    "argon2__parallelism": 1,
-}
-# What logins for unknown accounts are checked against: by the live policy, so at the same cost. The digest is made up,
-# so nobody has the password.
-DUMMY_HASH: Final = (
-    f"$argon2id$v=19$m={ARGON2['argon2__memory_cost']},t={ARGON2['argon2__time_cost']},p={ARGON2['argon2__parallelism']}"
-    "$c2FsdCBvZiBub2JvZHkncw$bm9ib2R5IGhhcyB0aGUgcGFzc3dvcmQgb2YgdGhpcyE"
-)
-ACCEPTED_SCHEMES: Final = [
-    "argon2",
-    "bcrypt",
-    "pbkdf2_sha256",
-    "pbkdf2_sha512",
-    "scrypt",
-    "django_pbkdf2_sha256",
-]
 SYMBOLS: Final = frozenset("@({[<!|$+%")
 ONE_SYMBOL_A_LETTER: Final = str.maketrans("@{[<!|$+", "4(((1157")
 QUEUE_LIMIT: Final = 64
@@ -54,14 +30,6 @@ class WeakPassword(ApictlError):
     kind = Kind.INVALID
     code = "weak-password"
     title = "The password was refused"
-
-
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """The outcome of a check; `rehash` is the hash to store when the old one is out of date."""
-
-    ok: bool
-    rehash: str | None = None
 
 
 def normalise(password: str) -> str:
@@ -99,8 +67,6 @@ class Passwords:
     delay the loop. Beyond `QUEUE_LIMIT` waiting, or `QUEUE_SECONDS` of waiting, the caller is told to come back.
     """
 
-    _context: ClassVar = CryptContext(schemes=ACCEPTED_SCHEMES, deprecated="auto", **ARGON2)
-
     def __init__(self, *, min_length: int, threads: int | None = None) -> None:
         self.min_length = min_length
         self._threads = threads or os.cpu_count() or 1
@@ -137,16 +103,18 @@ class Passwords:
         self._check_length(password, field)
         return await self._run(partial(self._check_and_hash, password, tuple(personal), field))
 
-    async def verify(self, password: str, stored: str | None) -> Verified:
+    async def verify(self, password: str, stored: str | None) -> "Verified":
         """Check a password against a stored hash; with none, spend the same time and say no.
 
         Raises:
             Busy: The queue is full.
         """
+        from api.core import hashes  # noqa: PLC0415 - heavy, and not needed before somebody shows a password
+
         if not is_hashable(password):
             # The same for every account, so the saved time tells nothing.
-            return Verified(ok=False)
-        return await self._run(partial(self._verify, normalise(password), stored))
+            return hashes.Verified(ok=False)
+        return await self._run(partial(hashes.check, normalise(password), stored))
 
     def _check_length(self, password: str, field: str) -> None:
         if is_too_long(password):
@@ -163,6 +131,8 @@ class Passwords:
         # Heavy to import, and needed only here.
         from zxcvbn import zxcvbn  # noqa: PLC0415
 
+        from api.core import hashes  # noqa: PLC0415
+
         guess = zxcvbn(affordable(password), user_inputs=list(personal))
         if guess["score"] < 2:
             problem = "it is easy to guess; four unrelated words are not"
@@ -171,22 +141,7 @@ class Passwords:
                 cause=guess["feedback"]["warning"] or None,
                 errors=[FieldError(field, problem, "guessable")],
             )
-        hashed: str = self._context.hash(password)
-        return hashed
-
-    def _verify(self, password: str, stored: str | None) -> Verified:
-        if stored is None:
-            self._context.verify(password, DUMMY_HASH)
-            return Verified(ok=False)
-        if stored.startswith("$2") and len(password.encode()) > BCRYPT_MAX_BYTES:
-            # bcrypt 5 raises, where older ones compared the first 72 bytes only.
-            return Verified(ok=False)
-        try:
-            ok, rehash = self._context.verify_and_update(password, stored)
-        except (UnknownHashError, PasswordSizeError, PasslibSecurityError, ValueError):
-            # A hash that no scheme of ours made can belong to nobody.
-            return Verified(ok=False)
-        return Verified(ok=bool(ok), rehash=rehash)
+        return hashes.make(password)
 
     async def _run(self, work: Callable[[], T]) -> T:
         async with self._turn():

@@ -9,11 +9,12 @@ from typing import Protocol, Self
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from api.config import Settings
+from api.core.connecting import unprepared
 from api.core.direct import Direct
 from api.core.errors import ApictlError
 from api.core.failures import translated
 from api.core.passwords import Passwords
-from api.database import make_engine, unprepared
+from api.database import make_engine
 from api.postgres.embedded import EmbeddedPostgres
 
 

@@ -12,8 +12,8 @@ from api.core.actor import NO_SCOPES, Actor
 from api.core.runtime import Runtime
 from api.tokens import crud
 from api.tokens.authentication import Authentication, Client
-from api.tokens.keys import InvalidToken, Keys
-from api.tokens.refusals import OAuthError
+from api.tokens.keys import Keys
+from api.tokens.refusals import InvalidToken, OAuthError
 from api.tokens.secret import RefreshToken
 from api.users.models import User
 

@@ -7,8 +7,8 @@ from api.core.runtime import Runtime
 from api.oauth.schemas import Introspection
 from api.tokens import crud
 from api.tokens.authentication import Authentication, Client
-from api.tokens.keys import CLIENT_ID, InvalidToken, Keys
-from api.tokens.refusals import OAuthError
+from api.tokens.keys import CLIENT_ID, Keys
+from api.tokens.refusals import InvalidToken, OAuthError
 from api.tokens.secret import RefreshToken
 from api.users.records import powers_of
 

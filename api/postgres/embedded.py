@@ -56,6 +56,13 @@ class EmbeddedPostgres:
         _refuse_windows()
         return locate(self._home).exists
 
+    @property
+    def running_url(self) -> str | None:
+        """Where to connect to a server that others hold; None if there is none."""
+        layout = locate(self._home)
+        running = layout.exists and pidfile.answers(layout.data, layout.sockets / f".s.PGSQL.{PORT}")
+        return _url(layout) if running else None
+
     def acquire(self, *, create: bool = False, timeout: float = 30.0) -> "Lease":
         """Join the server, starting it if there is none.
 

@@ -16,7 +16,8 @@ from api.core.actor import Actor
 from api.core.runtime import Runtime
 from api.signing_keys.ring import fresh
 from api.tokens import crud
-from api.tokens.keys import Claims, InvalidToken, Keys, UnknownKey
+from api.tokens.keys import Claims, Keys, UnknownKey
+from api.tokens.refusals import InvalidToken
 from api.users.accounts import account, handle, scopes
 from api.users.schemas import UserRead
 

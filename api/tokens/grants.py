@@ -24,11 +24,12 @@ from api.factors.codes import new_mfa_token
 from api.factors.grant import FactorGrant
 from api.tokens import crud
 from api.tokens.authentication import Authentication, Bearer, Client
-from api.tokens.keys import InvalidToken, Keys
+from api.tokens.keys import Keys
 from api.tokens.refusals import (
     NEXT_STEP,
     InvalidClient,
     InvalidGrant,
+    InvalidToken,
     MfaRequired,
     UnauthorizedClient,
 )

@@ -17,10 +17,11 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from api.config import Settings
-from api.core.errors import ApictlError, BadSettings, Kind
+from api.core.errors import BadSettings
 from api.core.ids import uuid7
 from api.core.secret_key import load_secret_key
 from api.signing_keys.jwk import SigningKey, signing
+from api.tokens.refusals import InvalidToken
 
 log: Final = logging.getLogger("apictl")
 
@@ -36,17 +37,6 @@ COMPACT_FORM: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]
 REQUIRED: Final = ["iss", "aud", "sub", "iat", "exp", "jti"]
 # Verified tokens that are not verified once more: about five megabytes.
 REMEMBERED: Final = 4096
-
-
-class InvalidToken(ApictlError):
-    """The bearer token is malformed, foreign, expired, revoked, or its user is not active."""
-
-    kind = Kind.NOT_AUTHENTICATED
-    code = "invalid-token"
-    # One sentence for every reason: which of them it was would help an attacker only.
-    title = "The access token is not valid"
-    default_hint = "use the refresh token, or log in again; an API key may have ended, or not be good from here"
-    authenticate = 'Bearer realm="apictl", error="invalid_token"'
 
 
 class UnknownKey(Exception):

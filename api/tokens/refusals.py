@@ -1,4 +1,4 @@
-"""How the OAuth endpoints refuse (RFC 6749, section 5.2; RFC 8628), and the grants that there are."""
+"""How a token is refused, and how the OAuth endpoints refuse (RFC 6749, section 5.2; RFC 8628); and the grants."""
 
 from typing import Any, ClassVar, Final
 
@@ -11,6 +11,17 @@ PASSKEY: Final = "urn:apictl:params:oauth:grant-type:passkey"
 GRANT_TYPES: Final = ("password", "refresh_token", "client_credentials", DEVICE_CODE, MFA, PASSKEY)
 KNOWN_SCOPES: Final = f"the scopes are: {' '.join(sorted(ALL_SCOPES))}"
 NEXT_STEP: Final = f"send a form with grant_type={MFA}, mfa_token, and otp, recovery_code or credential"
+
+
+class InvalidToken(ApictlError):
+    """The bearer token is malformed, foreign, expired, revoked, or its user is not active."""
+
+    kind = Kind.NOT_AUTHENTICATED
+    code = "invalid-token"
+    # One sentence for every reason: which of them it was would help an attacker only.
+    title = "The access token is not valid"
+    default_hint = "use the refresh token, or log in again; an API key may have ended, or not be good from here"
+    authenticate = 'Bearer realm="apictl", error="invalid_token"'
 
 
 class OAuthError(ApictlError):

@@ -15,8 +15,9 @@ from api.core.errors import ApictlError, Kind
 from api.core.pagination import Cursor, cut
 from api.tokens import crud
 from api.tokens.crud import Owned
-from api.tokens.keys import InvalidToken, Keys
+from api.tokens.keys import Keys
 from api.tokens.models import Session
+from api.tokens.refusals import InvalidToken
 from api.tokens.schemas import TokenCreate, TokenIssued, TokenQuery, TokenRead, TokensRevoke, TokensRevoked
 from api.tokens.secret import RefreshToken
 from api.users.records import UserRecords, powers_of, require_active, require_held

@@ -14,7 +14,7 @@ from api.core.errors import ApictlError, Kind, MissingScope, StaleVersion
 from api.core.passwords import Passwords
 from api.roles import crud as roles
 from api.tokens import crud as tokens
-from api.tokens.keys import InvalidToken
+from api.tokens.refusals import InvalidToken
 from api.users import crud
 from api.users.models import User
 from api.users.schemas import UserRead, canonical_email

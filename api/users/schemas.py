@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Annotated, Final, Literal
 from uuid import UUID
 
-from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from api.core.pagination import Limit, Page
@@ -13,6 +12,13 @@ from api.core.text import Line, Name, Text, one_line, storable
 
 MAX_EMAIL: Final = 254
 SLUG: Final = r"^[a-z][a-z0-9-]{0,62}$"
+# The addresses of most people, of which email-validator would say nothing else; it takes a third of what creating a
+# user does, and forty milliseconds of a command's start. What is in any way unusual is for email-validator to judge.
+PLAIN_EMAIL: Final = re.compile(
+    r"(?=[^@]{1,64}@)[a-z0-9_+-]+(\.[a-z0-9_+-]+)*@(?!.*--)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+"
+    r"(?!(arpa|invalid|local|localhost|onion|test)$)[a-z]{2,63}",
+    re.ASCII | re.IGNORECASE,
+)
 
 
 def canonical_email(value: str) -> str:
@@ -25,12 +31,16 @@ def canonical_email(value: str) -> str:
         ValueError: It is no e-mail address, or its local part is not ASCII.
     """
     text = storable(value).strip()
+    if len(text) <= MAX_EMAIL and PLAIN_EMAIL.fullmatch(text):
+        return text.lower()
     if not text.rpartition("@")[0].isascii():
         # Case folding turns some of these into another person's ASCII address (CVE-2019-19844).
         raise ValueError("the part before the @ must be ASCII")
     if "/" in text:
         # An address is a part of a URL here.
         raise ValueError("it contains a /")
+    from email_validator import EmailNotValidError, validate_email  # noqa: PLC0415
+
     try:
         parts = validate_email(text, check_deliverability=False, allow_smtputf8=False, strict=True)
         address = f"{parts.local_part}@{parts.ascii_domain}".lower()

@@ -230,7 +230,7 @@ def write_and_strike(self, data):
         os.kill(os.getpid(), {signal})
 
 Transport.write = write_and_strike
-from cli.main import run
+from cli.start import run
 run()
 """
 

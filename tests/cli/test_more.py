@@ -1,4 +1,4 @@
-"""What the terminal offers beside the commands themselves: acting as somebody, all pages, completion."""
+"""What the terminal offers beside the commands themselves: acting as somebody, all pages."""
 
 import socket
 from typing import Final
@@ -10,7 +10,7 @@ import pytest
 from api.core.errors import BadRequest
 from api.users.models import User
 from cli.app import build
-from cli.commands import COMMANDS, load
+from cli.commands import COMMANDS
 from cli.main import understood
 from cli.server import url
 from tests.conftest import SUPERUSER
@@ -93,7 +93,7 @@ async def test_whoever_may_write_users_sets_a_password(
 async def test_every_command_does_only_what_that_user_may(
     apictl: Apictl, environment: dict[str, str], superuser: User, database: asyncpg.Connection
 ) -> None:
-    takes_as = {name for name in COMMANDS if any(one.name == "as_user" for one in build(name, load(name)).params)}
+    takes_as = {name for name in COMMANDS if any(one.name == "as_user" for one in build(name).params)}
     assert takes_as == set(AS_ADA)
     for line in (
         ["create-user", "ada@example.com", "--no-password"],
@@ -133,21 +133,6 @@ async def test_all_pages(apictl: Apictl, environment: dict[str, str], database: 
         assert len(set(listed.out.split())) == 405
         cut = await apictl(*line, "--limit", "3", "-o", "ids", environment=environment)
         assert (len(cut.out.split()), "--all" in cut.err) == (3, True)
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-async def test_names_of_commands_are_completed(apictl: Apictl, environment: dict[str, str], shell: str) -> None:
-    asked = {
-        "_APICTL_COMPLETE": f"complete_{shell}",
-        "COMP_WORDS": "apictl create-",
-        "COMP_CWORD": "1",
-        "_TYPER_COMPLETE_ARGS": "apictl create-",
-        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
-    }
-    ended = await apictl(environment=environment | asked)
-    assert "create-user" in ended.out
-    assert "create-token" in ended.out
-    assert "list-users" not in ended.out
 
 
 def test_a_bug_is_named_with_its_place_and_without_its_words() -> None:

@@ -210,15 +210,24 @@ async def test_version(apictl: Apictl, environment: dict[str, str]) -> None:
         assert (ended.code, ended.out, ended.err) == (0, f"apictl {__version__}\n", "")
 
 
-def test_a_full_disk_is_one_line_and_exit_1(apictl: Apictl, environment: dict[str, str], ada: str) -> None:
+@pytest.mark.parametrize("line", [["list-users"], ["--help"], ["--version"], ["completion", "bash"]])
+def test_a_full_disk_is_one_line_and_exit_1(
+    apictl: Apictl, environment: dict[str, str], ada: str, line: list[str]
+) -> None:
     with Path(os.devnull).open("rb") as nothing, Path("/dev/full").open("wb") as full, TemporaryFile() as err:
         files = (nothing.fileno(), full.fileno(), err.fileno())
-        process = apictl.start(["list-users"], files, env=environment, cwd=None, terminal=False)
+        process = apictl.start(line, files, env=environment, cwd=None, terminal=False)
         assert process.wait() == 1
         err.seek(0)
         said = err.read().decode()
     assert said.splitlines()[0] == "error: the output could not be written"
     assert "Traceback" not in said
+
+
+def test_streams_that_are_closed_are_no_failure(environment: dict[str, str], ada: str) -> None:
+    line = f"'{APICTL}' show-user nobody@example.com >&- 2>&-; echo $?; '{APICTL}' show-user {ada} >&-; echo $?"
+    ended = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.stderr) == ("3\n0\n", "")
 
 
 def test_a_reader_that_leaves_ends_it_quietly(environment: dict[str, str], ada: str) -> None:

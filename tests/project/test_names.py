@@ -50,6 +50,7 @@ ONLY_TERMINAL: Final = {
     "logout": "asks a server over HTTP",
     "whoami": "asks a server over HTTP",
     "quickstart": "starts what would have to answer",
+    "completion": "for a shell",
 }
 NAMES: Final = list(COMMANDS)
 
@@ -93,12 +94,12 @@ def test_help(name: str) -> None:
         program, command, *rest = shlex.split(example.removeprefix("Example: "))
         assert (program, command) == ("apictl", name)
         # Reads the options and arguments, and fails if one does not exist; runs nothing.
-        build(name, load(name)).make_context(name, rest)
+        build(name).make_context(name, rest)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_option_has_a_help(name: str) -> None:
-    silent = [parameter.name for parameter in build(name, load(name)).params if not parameter.help]
+    silent = [parameter.name for parameter in build(name).params if not parameter.help]
     assert not silent
 
 
@@ -106,4 +107,4 @@ def test_every_option_has_a_help(name: str) -> None:
 def test_no_coroutine(name: str) -> None:
     # Typer would call it, get a coroutine, and exit 0 without having run it.
     assert not inspect.iscoroutinefunction(load(name))
-    assert not inspect.iscoroutinefunction(build(name, load(name)).callback)
+    assert not inspect.iscoroutinefunction(build(name).callback)

@@ -1,4 +1,4 @@
-"""Settings are made in three places, nothing is made at import, and `.env.example` tells them all."""
+"""Settings are made in few places, nothing is made at import, and `.env.example` tells them all."""
 
 import ast
 import re
@@ -15,11 +15,16 @@ from api.core.passwords import Passwords
 from api.core.runtime import Runtime
 from tests.project.code import ROOT, modules, sources
 
-PLACES: Final = {("alembic/env.py", "run_bare"), ("api/main.py", "create_app"), ("cli/context.py", "carry_out")}
+PLACES: Final = {
+    ("alembic/env.py", "run_bare"),
+    ("api/main.py", "create_app"),
+    ("cli/context.py", "carry_out"),
+    ("cli/offers.py", "suggested"),
+}
 PROCESS_WIDE: Final = (AsyncEngine, Engine, FastAPI, Passwords, Runtime, Settings)
 
 
-def test_settings_are_made_in_three_places() -> None:
+def test_settings_are_made_in_few_places() -> None:
     found = set()
     for path, tree in sources("api", "cli", "alembic"):
         for function in ast.walk(tree):
@@ -35,10 +40,12 @@ def test_nothing_is_made_at_import(module: object) -> None:
     assert not [name for name, value in vars(module).items() if isinstance(value, PROCESS_WIDE)]
 
 
-def test_env_example(tmp_path: Path) -> None:
+def test_env_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (ROOT / ".env.example").read_text(encoding="utf-8")
     commented = re.findall(r"^# (\w+=.*)$", text, re.MULTILINE)
     assert [line.partition("=")[0] for line in commented] == [variable_name(name) for name in Settings.model_fields]
     # As a person would who takes every `#` away: that must be what there is without the file.
     (tmp_path / ".env").write_text("\n".join(commented))
-    assert Settings() == Settings(_env_file=None)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("APICTL_TESTS", raising=False)
+    assert Settings.load() == Settings()

@@ -22,7 +22,8 @@ from api import main as _application  # noqa: F401
 from api.migrations import service as _migrations  # noqa: F401
 from cli import remote
 from cli.commands import COMMANDS, load
-from cli.main import main, run
+from cli.main import main
+from cli.start import run
 from tests.support.postgres import compile_once
 from tests.support.processes import own_terminal
 
@@ -87,8 +88,7 @@ def become(request: dict[str, Any], descriptors: list[int]) -> None:
     except SystemExit as ended:
         sys.stdout.flush()
         sys.stderr.flush()
-        # Taking the interpreter apart would cost more than the command.
-        os._exit(ended.code if isinstance(ended.code, int) else 1)
+        os._exit(int(ended.code or 0))
 
 
 def warm_up(url: str) -> None:

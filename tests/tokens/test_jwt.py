@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 from api.signing_keys.jwk import ALGORITHMS, SigningKey
 from api.tokens import crud as sessions
-from api.tokens.keys import InvalidToken, UnknownKey
+from api.tokens.keys import UnknownKey
+from api.tokens.refusals import InvalidToken
 from api.users.models import User
 from tests.support.cases import cases
 from tests.support.keys import ISSUER, SECRET, keys_with, signing_key

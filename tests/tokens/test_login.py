@@ -15,7 +15,8 @@ from fastapi import FastAPI
 
 from api.config import Settings
 from api.core.actor import ALL_SCOPES
-from api.core.passwords import Passwords, Verified
+from api.core.hashes import Verified
+from api.core.passwords import Passwords
 from api.users.models import User
 from tests.conftest import PASSWORD, SUPERUSER, log_in
 from tests.support.cases import THOROUGH

@@ -4,8 +4,11 @@ import sys
 import unicodedata
 
 import pytest
+from email_validator import SPECIAL_USE_DOMAIN_NAMES, validate_email
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from api.users.schemas import canonical_email
+from api.users.schemas import PLAIN_EMAIL, canonical_email
 
 SAME = [
     ("ada@example.com", "ada@example.com"),
@@ -84,6 +87,26 @@ def test_no_character_that_maps_to_ascii_makes_a_second_account() -> None:
         assert address.isascii()
         assert address == address.lower()
         assert canonical_email(address) == address
+
+
+LABELS = st.one_of(
+    st.text("aZ0-", min_size=1, max_size=4), st.integers(60, 66).map("a".__mul__), st.sampled_from(["xn", "xn--a"])
+)
+ENDS = st.one_of(st.sampled_from(["com", "c", "c1", "-c", "xn--p1ai", *SPECIAL_USE_DOMAIN_NAMES]), LABELS)
+
+
+@given(
+    st.one_of(st.text("aZ0.+-_'\"@ é", max_size=5), st.integers(62, 66).map("a".__mul__)),
+    st.lists(LABELS, max_size=5).map(".".join),
+    ENDS,
+)
+@example("a", "b.test", "local")
+@example("a" * 64, "b" * 63, "com")
+def test_what_is_taken_for_plain_is_what_email_validator_makes_of_it(local: str, domain: str, end: str) -> None:
+    address = f"{local}@{domain}.{end}"
+    if len(address) <= 254 and PLAIN_EMAIL.fullmatch(address):
+        parts = validate_email(address, check_deliverability=False, allow_smtputf8=False, strict=True)
+        assert address.lower() == f"{parts.local_part}@{parts.ascii_domain}".lower()
 
 
 @pytest.mark.parametrize(("spelling", "canonical"), SAME)

@@ -1,0 +1,65 @@
+"""How help looks: plain text under bold headings, the options of one kind together."""
+
+import os
+import shutil
+import textwrap
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from cli.commands import COMMANDS
+
+HEADING: Final = "\x1b[1m{}\x1b[0m"
+# The longest line that reads well, and the column where texts begin at the latest.
+WIDEST: Final = 100
+FAR: Final = 30
+
+ROOT: Final = """\
+Manage users, tokens and migrations from the terminal, by the rules of the HTTP API.
+
+Example: apictl create-user ada@example.com --generate-password"""
+ROOT_OPTIONS: Final = [("--version, -V", "Print the version."), ("--help, -h", "Print this help.")]
+EPILOG: Final = (
+    "Exit codes: 0 done, 1 a bug, 2 usage, 3 not found, 4 not allowed, 5 conflict, 6 refused, 7 try again, 8 declined, "
+    "10 pending, 11 schema, 12 misconfigured."
+)
+
+
+def root_help() -> str:
+    """Return the help of `apictl` itself; Typer, which would take most of the time, has no part in it."""
+    panels: dict[str, list[tuple[str, str]]] = {"Options": ROOT_OPTIONS}
+    for name, entry in COMMANDS.items():
+        panels.setdefault(entry.panel, []).append((name, entry.summary))
+    return page("apictl [OPTIONS] COMMAND [ARGS]...", ROOT, panels, EPILOG)
+
+
+def page(usage: str, text: str, panels: dict[str, list[tuple[str, str]]], epilog: str = "") -> str:
+    """Return a page of help: what it is for, then names with their texts under the headings of their panels."""
+    width = min(shutil.get_terminal_size().columns, WIDEST)
+    # On all panels alike, so that texts are below each other.
+    column = min(FAR, max(len(name) for rows in panels.values() for name, _ in rows) + 4)
+    lines = [f"{heading('Usage:')} {usage}"]
+    for paragraph in text.split("\n\n"):
+        lines += ["", *textwrap.wrap(paragraph, width)]
+    for name, rows in panels.items():
+        lines += ["", heading(f"{name}:"), *definitions(rows, column, width)]
+    if epilog:
+        lines += ["", *textwrap.wrap(epilog, width)]
+    return "\n".join(lines)
+
+
+def definitions(rows: Iterable[tuple[str, str]], column: int, width: int) -> Iterator[str]:
+    """Yield names, each with its text beside it, or below it where the name is long."""
+    for name, text in rows:
+        beside = textwrap.wrap(text, max(width - column, 20)) or [""]
+        first = f"  {name}"
+        if len(first) + 2 > column:
+            yield first
+        else:
+            beside[0] = first.ljust(column) + beside[0]
+            yield beside.pop(0).rstrip()
+        yield from (" " * column + line for line in beside)
+
+
+def heading(text: str) -> str:
+    """Return a heading; `cli.main.without_colors` says where none is bold."""
+    return text if os.environ.get("TERM") == "dumb" else HEADING.format(text)

@@ -1,0 +1,136 @@
+"""What the TAB key offers: names of commands and options, values, and what is in the database.
+
+Typer, which takes most of the time, is imported only behind the name of a command.
+"""
+
+import inspect
+import os
+import shlex
+from contextlib import suppress
+from enum import Enum
+from typing import Any, Final, get_args
+
+from cli.commands import COMMANDS
+
+Offer = tuple[str, str]
+"""What may stand there, and a word about it."""
+
+# By the name of a parameter; what is new, or a secret, is not there to be offered.
+KINDS: Final = {
+    ("*", "user"): "user",
+    ("*", "as_user"): "user",
+    ("*", "role"): "role",
+    ("*", "roles"): "role",
+    ("show-role", "name"): "role",
+    ("update-role", "name"): "role",
+    ("delete-role", "name"): "role",
+    ("grant-role", "name"): "role",
+    ("revoke-role", "name"): "role",
+    ("*", "token"): "session",
+    ("*", "keep"): "session",
+    ("*", "key"): "api-key",
+    ("retire-key", "key"): "signing-key",
+}
+
+
+def complete(shell: str, typed: list[str]) -> str:
+    """Return what a shell's script reads: an offer a line, nothing if there is none or something failed.
+
+    Args:
+        shell: Whose script asks.
+        typed: The words after `apictl`, the last one as far as it was typed; of bash, the line and where it breaks
+            words.
+    """
+    breaks = ""
+    if shell == "bash":
+        line, breaks = typed
+        typed = words_of(line)
+    current = typed[-1] if typed else ""
+    offers = [(value, about) for value, about in offered(typed) if value.startswith(current)]
+    # zsh and fish replace the whole word, bash what follows a : or =, and an @ with what follows.
+    ends = [current.rfind(character) + (character != "@") for character in "@:=" if character in breaks]
+    kept = max([0, *ends])
+    return "".join(line_of(shell, value[kept:], about) for value, about in offers)
+
+
+def line_of(shell: str, value: str, about: str) -> str:
+    """Return an offer as this shell's script reads it."""
+    about = about.partition("\n")[0]
+    if shell == "bash" or not about:
+        return f"{value}\n"
+    if shell == "zsh":
+        return value.replace(":", "\\:") + f":{about}\n"
+    return f"{value}\t{about}\n"
+
+
+def words_of(line: str) -> list[str]:
+    """Return the words after `apictl` in a line that may not be complete."""
+    try:
+        found = shlex.split(line)
+    except ValueError:
+        found = line.split()
+    return found[1:] + ([""] if line[-1:].isspace() else [])
+
+
+def offered(typed: list[str]) -> list[Offer]:
+    """Return what may stand where the last of these words is."""
+    *before, current = typed or [""]
+    if not before:
+        if current.startswith("-"):
+            return [("--help", "Print this help."), ("--version", "Print the version.")]
+        return [(name, entry.summary) for name, entry in COMMANDS.items()]
+    if before[0] not in COMMANDS:
+        return []
+    return of_command(before[0], before[1:], current)
+
+
+def of_command(name: str, before: list[str], current: str) -> list[Offer]:
+    """Return what may stand there in a command: options, or the values of one or of an argument."""
+    from cli.app import build
+
+    options = {text: one for one in build(name).params if one.param_type_name == "option" for text in one.opts}
+    arguments = [one for one in build(name).params if one.param_type_name == "argument"]
+    text, equals, _ = current.partition("=")
+    if text.startswith("--") and equals and text in options:
+        return [(f"{text}={value}", about) for value, about in values(name, options[text], current[len(text) + 1 :])]
+    if before and before[-1] in options and not options[before[-1]].is_flag:
+        return values(name, options[before[-1]], current)
+    if current.startswith("-"):
+        taken = {one.name for one in map(options.get, before) if one is not None and not one.multiple}
+        return [
+            (text, one.help or "") for text, one in options.items() if text.startswith("--") and one.name not in taken
+        ]
+    given = [
+        word
+        for last, word in zip(["", *before], before, strict=False)
+        if not word.startswith("-") and (last not in options or options[last].is_flag)
+    ]
+    return values(name, arguments[len(given)], current) if len(given) < len(arguments) else []
+
+
+def values(name: str, parameter: Any, start: str) -> list[Offer]:
+    """Return the values of a parameter that begin so."""
+    from cli.commands import load
+
+    annotation = inspect.signature(load(name)).parameters[parameter.name].annotation
+    kinds = [one for outer in get_args(annotation) or (annotation,) for one in get_args(outer) or (outer,)]
+    choices = [one.value for kind in kinds if isinstance(kind, type) and issubclass(kind, Enum) for one in kind]
+    if choices:
+        return [(choice, "") for choice in choices]
+    kind = KINDS.get((name, parameter.name), KINDS.get(("*", parameter.name)))
+    return suggested(kind, start) if kind else []
+
+
+def suggested(kind: str, start: str) -> list[Offer]:
+    """Return what the database has of a kind; nothing if it cannot be asked now."""
+    import asyncio
+
+    # As in cli.context.
+    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "true"
+    from api.config import Settings
+    from api.core.suggestions import suggestions
+
+    # A key press says nothing, whatever is wrong: the command will.
+    with suppress(Exception):
+        return asyncio.run(suggestions(Settings.load(), kind, start))
+    return []
