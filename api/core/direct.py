@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import cached_property, partial
-from typing import Any, Final, Self
+from typing import Any, Final, Generic, Self, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -26,6 +26,9 @@ CONNECTIONS: Final = 8
 # Lookups of one kind that are under way at once; whoever comes meanwhile shares the next one.
 AT_ONCE: Final = 2
 DIALECT: Final = dialect()  # type: ignore[no-untyped-call]
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class Statement:
@@ -67,7 +70,7 @@ class Direct:
         self._idle: list[asyncpg.Connection] = []
         self._closing: set[asyncio.Task[None]] = set()
         self._places = asyncio.Semaphore(CONNECTIONS)
-        self._lookups: dict[Statement, Lookup] = {}
+        self._lookups: dict[Any, Lookup[Any, Any]] = {}
 
     @classmethod
     @asynccontextmanager
@@ -155,19 +158,40 @@ class Direct:
         Raises:
             ApictlError: The database's failures, in terms of the error table.
         """
-        lookup = self._lookups.get(statement)
-        if lookup is None:
-            lookup = self._lookups[statement] = Lookup(self, statement)
-        return await lookup.ask(key)
+
+        async def read(keys: list[UUID]) -> dict[UUID, asyncpg.Record]:
+            return {row["key"]: row for row in await self.fetch(statement, keys=keys)}
+
+        return await self._lookup(statement, read).ask(key)
+
+    async def fetch_shared(self, statement: Statement, **values: Any) -> list[asyncpg.Record]:
+        """Return the rows of a statement that reads, as they are after this call, to all who ask it in the same moment.
+
+        Raises:
+            ApictlError: The database's failures, in terms of the error table.
+        """
+
+        async def read(_: list[None]) -> dict[None, list[asyncpg.Record]]:
+            return {None: await self.fetch(statement, **values)}
+
+        rows = await self._lookup((statement, repr(values)), read).ask(None)
+        assert rows is not None  # noqa: S101 - as `read` has them
+        return rows
+
+    def _lookup(self, what: Any, read: "Callable[[list[K]], Awaitable[dict[K, V]]]") -> "Lookup[K, V]":
+        """Return what is under way of this already, or else a new one, which is forgotten when nobody waits for it."""
+        if what not in self._lookups:
+            self._lookups[what] = Lookup(read, partial(self._lookups.pop, what, None))
+        return self._lookups[what]
 
 
-class Lookup:
-    """Rows by their keys, for many who each want one."""
+class Lookup(Generic[K, V]):
+    """Values by their keys, for many who each want one."""
 
-    def __init__(self, direct: Direct, statement: Statement) -> None:
-        self._direct = direct
-        self._statement = statement
-        self._asked: dict[UUID, list[asyncio.Future[asyncpg.Record | None]]] = {}
+    def __init__(self, read: Callable[[list[K]], Awaitable[dict[K, V]]], forget: Callable[[], object]) -> None:
+        self._read = read
+        self._forget = forget
+        self._asked: dict[K, list[asyncio.Future[V | None]]] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._is_due = False
 
@@ -175,11 +199,11 @@ class Lookup:
         """Wait for what is under way, whoever asked for it."""
         await asyncio.gather(*self._running, return_exceptions=True)
 
-    def ask(self, key: UUID) -> "asyncio.Future[asyncpg.Record | None]":
-        """Return what will have the row. A statement that began before now does not answer it."""
+    def ask(self, key: K) -> "asyncio.Future[V | None]":
+        """Return what will have the value. What began to be read before now does not answer it."""
         loop = asyncio.get_running_loop()
         # One for each who asks: who is cancelled takes nothing from the others.
-        future: asyncio.Future[asyncpg.Record | None] = loop.create_future()
+        future: asyncio.Future[V | None] = loop.create_future()
         self._asked.setdefault(key, []).append(future)
         if not self._is_due and len(self._running) < AT_ONCE:
             self._is_due = True
@@ -197,10 +221,12 @@ class Lookup:
         self._running.discard(task)
         if self._asked and not self._is_due:
             self._begin()
+        elif not self._running and not self._is_due:
+            self._forget()
 
-    async def _answer(self, asked: dict[UUID, list[asyncio.Future[asyncpg.Record | None]]]) -> None:
+    async def _answer(self, asked: dict[K, list[asyncio.Future[V | None]]]) -> None:
         try:
-            rows = {row["key"]: row for row in await self._direct.fetch(self._statement, keys=list(asked))}
+            found = await self._read(list(asked))
         except BaseException as error:
             for future in (one for waiting in asked.values() for one in waiting):
                 if not future.done():
@@ -215,7 +241,7 @@ class Lookup:
             for key, waiting in asked.items():
                 for future in waiting:
                     if not future.done():
-                        future.set_result(rows.get(key))
+                        future.set_result(found.get(key))
 
 
 async def close(connection: asyncpg.Connection) -> None:

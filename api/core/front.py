@@ -3,6 +3,7 @@
 Pure ASGI; Starlette's BaseHTTPMiddleware would cost most of the throughput.
 """
 
+import os
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
@@ -18,7 +19,6 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.core.errors import BodyTooLarge
-from api.core.ids import uuid7
 from api.core.plans import NoPlanError, Plan
 from api.core.problems import response
 
@@ -79,7 +79,7 @@ class Front:
                 has_body = True
         # Without them, there is no body in HTTP/1.
         has_body = has_body or scope.get("http_version") not in HTTP_1
-        request_id = given if REQUEST_ID.fullmatch(given) else uuid7().hex.encode()
+        request_id = given if REQUEST_ID.fullmatch(given) else os.urandom(16).hex().encode()
         scope.setdefault("state", {}).update(request_id=request_id.decode(), has_body=has_body)
         if has_body:
             # By its length first: a number of thousands of digits is none that int() would take.

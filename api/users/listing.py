@@ -38,5 +38,5 @@ class AccountListService:
         self._actor.require(Scope.USERS_READ)
         after = Cursor.decode(query.cursor, sort=query.sort)
         statement, values = crud.page(query, after, kind=kind)
-        rows = await self._direct.fetch(statement, **values)
+        rows = await self._direct.fetch_shared(statement, **values)
         return cut(rows, query.limit, lambda row: Cursor(query.sort, row[query.sort.lstrip("-")], row["id"]))

@@ -72,6 +72,23 @@ async def test_nobody_is_answered_by_what_began_before(
     assert len(asked) == 1
 
 
+async def test_who_asks_the_same_in_the_same_moment_shares_its_rows(
+    runtime: Runtime, asked: list[list[UUID]], database: asyncpg.Connection
+) -> None:
+    async def emails(*keys: UUID) -> list[str]:
+        return [row["email"] for row in await runtime.direct.fetch_shared(USERS, keys=list(keys))]
+
+    found = await asyncio.gather(emails(SUPERUSER_ID), emails(uuid4()), emails(SUPERUSER_ID))
+    assert [*found] == [[SUPERUSER], [], [SUPERUSER]]
+    assert len(asked) == 2
+    # Nothing is kept: who comes later is told what is so by then, and nothing of it stays in memory.
+    await database.execute("UPDATE users SET email = 'other@example.com'")
+    assert await emails(SUPERUSER_ID) == ["other@example.com"]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert runtime.direct._lookups == {}
+
+
 async def test_who_is_cancelled_takes_nothing_from_others(
     runtime: Runtime, asked: list[list[UUID]], database: asyncpg.Connection
 ) -> None:
