@@ -19,6 +19,8 @@ import asyncpg
 from api.core.errors import ApictlError
 from api.postgres.embedded import EmbeddedPostgres
 from benchmarks import report
+from benchmarks.bounds import Bound, bounds
+from benchmarks.bounds import lines as lines_of_bounds
 from benchmarks.contenders import Contender, Place, django, fastapi_users, limit, limit_tokens, ours, seeded
 from benchmarks.contenders import ours_settings as settings_of_ours
 from benchmarks.load import CannotMeasure, Load, load, wrk
@@ -106,6 +108,18 @@ def measure(everybody: list[Contender], folder: Path, *, rounds: int, seconds: f
     return results
 
 
+def bounded(one: Contender, url: str, folder: Path, users: int, *, rounds: int, seconds: float) -> list[Bound]:
+    """Measure what has a bound of its own, on ours."""
+    small = Place(asyncio.run(make_database(url, "small")), folder, min(1000, users))
+    asyncio.run(seeded(small, settings_of_ours(small)))
+    place = Place(urlsplit(url)._replace(path="/ours").geturl(), folder, users)
+    found = []
+    for bound in bounds(one, place, small, folder, rounds=rounds, seconds=seconds, requests=int(25_000 * seconds)):
+        found.append(bound)
+        print(f"  {bound.text}", flush=True)
+    return found
+
+
 def loaded(one: Contender, workload: str, folder: Path, seconds: float) -> Load:
     """Return what came of one workload on one contender.
 
@@ -144,16 +158,17 @@ def main() -> int:
             database = stack.enter_context(EmbeddedPostgres(folder / "pg", binaries=None).acquire(create=True))
             everybody = stack.enter_context(contenders(database.url, folder, users))
             results = measure(everybody, folder, rounds=rounds, seconds=seconds)
+            found = bounded(everybody[1], database.url, folder, users, rounds=rounds, seconds=seconds)
     except ApictlError as error:
         print(f"error: {error.detail}\ncause: {error.cause or '-'}\nhint: {error.hint or '-'}", file=sys.stderr)
         return error.kind.exit_code
     names = [one.name for one in everybody]
-    print("\n".join(report.table(results, names)))
+    print("\n".join([*report.table(results, names), "", *lines_of_bounds(found)]))
     noisy = report.noise(results)
     if noisy:
         print(f"\nThe machine was too noisy to judge by: {noisy}")
     if not options.short:
-        report.write(results, names, users=users, rounds=rounds, seconds=seconds, noisy=noisy)
+        report.write(results, names, lines_of_bounds(found), users=users, rounds=rounds, seconds=seconds, noisy=noisy)
         print("\nWritten: docs/performance.md, docs/performance.svg")
     return 0
 

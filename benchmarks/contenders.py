@@ -37,6 +37,7 @@ class Contender:
     name: str
     url: str
     requests: dict[str, Request]
+    process: int
     # Before each round: access tokens do not last.
     renew: Callable[[], dict[str, Request]] = dict
 
@@ -88,7 +89,7 @@ def ours(place: Place, *, workers: int = 1) -> Iterator[Contender]:
     """`apictl serve`, as in production."""
     port = free_port()
     line = apictl("serve", "--port", str(port), "--workers", str(workers))
-    with running(line, port, ready="/health/ready", log=place.log("apictl"), **ours_settings(place)) as url:
+    with running(line, port, ready="/health/ready", log=place.log("apictl"), **ours_settings(place)) as (url, process):
         form = {"grant_type": "password", "username": ADMIN, "password": PASSWORD}
 
         refresh = urlencode({"grant_type": "refresh_token"}) + "&refresh_token={token}"
@@ -123,6 +124,7 @@ def ours(place: Place, *, workers: int = 1) -> Iterator[Contender]:
                 ),
                 "W6": Request("/health/live", expect='{"status":"ok"}'),
             },
+            process.pid,
             renew,
         )
 
@@ -152,7 +154,7 @@ def limit(place: Place, access: list[str], refresh: list[str], secret: str) -> I
     port = free_port()
     variables = {"BENCH_DATABASE_URL": place.database_url, "BENCH_SECRET": secret}
     line = uvicorn("benchmarks.limit:app", port)
-    with running(line, port, ready="/plain", log=place.log("limit"), **variables) as url:
+    with running(line, port, ready="/plain", log=place.log("limit"), **variables) as (url, process):
         new = '{"email": "new{n}@example.com", "password_hash": "$argon2id$v=19$m=19456,t=2,p=1$x"}'
         yield Contender(
             "L1",
@@ -167,6 +169,7 @@ def limit(place: Place, access: list[str], refresh: list[str], secret: str) -> I
                 ),
                 "W6": Request("/plain", expect='{"status":"ok"}'),
             },
+            process.pid,
         )  # fmt: skip
 
 
@@ -178,7 +181,7 @@ def fastapi_users(place: Place) -> Iterator[Contender]:
     done([str(PYTHON), "-m", module, "seed", str(place.users)], place, **variables)
     port = free_port()
     line = uvicorn(f"{module}:app", port)
-    with running(line, port, ready="/plain", log=place.log("fastapi-users"), **variables) as url:
+    with running(line, port, ready="/plain", log=place.log("fastapi-users"), **variables) as (url, process):
         form = {"username": ADMIN, "password": PASSWORD}
         token = asked("POST", f"{url}/auth/jwt/login", data=form)["access_token"]
         yield Contender(
@@ -189,6 +192,7 @@ def fastapi_users(place: Place) -> Iterator[Contender]:
                 "W2": Request("/users?limit=50", tokens=(token,), expect='"email":"user'),
                 "W6": Request("/plain", expect='{"status":"ok"}'),
             },
+            process.pid,
         )
 
 
@@ -205,7 +209,7 @@ def django(place: Place) -> Iterator[Contender]:
         "--workers", "1", "--worker-class", "gthread", "--threads", "8", "--no-control-socket",
         "--log-level", "warning",
     ]  # fmt: skip
-    with running(line, port, ready="/plain", log=place.log("django"), **variables) as url:
+    with running(line, port, ready="/plain", log=place.log("django"), **variables) as (url, process):
         form = {"username": ADMIN, "password": PASSWORD}
 
         def renew() -> dict[str, Request]:
@@ -224,5 +228,6 @@ def django(place: Place) -> Iterator[Contender]:
                 ),
                 "W6": Request("/plain", expect='"status"'),
             },
+            process.pid,
             renew,
         )  # fmt: skip

@@ -17,6 +17,13 @@ end
 
 function init(args)
   folder, method, path, content_type, status, expect = args[1], args[2], args[3], args[4], tonumber(args[5]), args[6]
+  -- So many milliseconds on average, before each request: a load that is no more than a part of what could be.
+  local pause = tonumber(args[7])
+  if pause > 0 then
+    function delay()
+      return math.random(0, 2 * pause)
+    end
+  end
   tokens, rotating = lines(folder .. "/tokens"), lines(folder .. "/rotating")
   local file = io.open(folder .. "/body")
   body = file:read("*a")

@@ -75,8 +75,11 @@ def wrk() -> str:
     return found
 
 
-def load(url: str, request: Request, folder: Path, *, seconds: float, connections: int = 32) -> Load:
-    """Ask again and again for so long, over so many connections, and return what came of it."""
+def load(url: str, request: Request, folder: Path, *, seconds: float, connections: int = 32, pause: int = 0) -> Load:
+    """Ask again and again for so long, over so many connections, and return what came of it.
+
+    Each connection pauses for so many milliseconds before a request, on average.
+    """
     plan = folder / "plan"
     plan.mkdir(exist_ok=True)
     left = plan / "left"
@@ -86,6 +89,7 @@ def load(url: str, request: Request, folder: Path, *, seconds: float, connection
         (plan / name).write_text("\n".join(lines))
     (plan / "body").write_text(request.body or "")
     arguments = [str(plan), request.method, request.path, request.content_type, str(request.status), request.expect]
+    arguments.append(str(pause))
     ended = subprocess.run(  # noqa: S603
         [wrk(), "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout=10s", f"-s{SCRIPT}", url, "--", *arguments],
         capture_output=True,

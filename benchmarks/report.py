@@ -48,6 +48,10 @@ Requests a second and milliseconds, on that machine on that day:
 
 {absolute}
 
+What has a bound of its own:
+
+{bounds}
+
 """
 
 
@@ -142,7 +146,9 @@ def picture(results: Results, names: list[str]) -> str:
     )
 
 
-def write(results: Results, names: list[str], *, users: int, rounds: int, seconds: float, noisy: str) -> None:
+def write(
+    results: Results, names: list[str], bounds: list[str], *, users: int, rounds: int, seconds: float, noisy: str
+) -> None:
     """Write docs/performance.md's figures and its picture; what a person wrote below them stays."""
     page = DOCS / "performance.md"
     _, _, kept = page.read_text(encoding="utf-8").partition(BELOW) if page.exists() else ("", "", "")
@@ -157,6 +163,7 @@ def write(results: Results, names: list[str], *, users: int, rounds: int, second
         noisy=f"**The machine was too noisy to judge by: {noisy}.**\n\n" if noisy else "",
         table="\n".join(table(results, names)),
         absolute="\n".join(absolute(results, names)),
+        bounds="\n".join(bounds),
     )
     page.write_text(text + BELOW + kept, encoding="utf-8")
     (DOCS / "performance.svg").write_text(picture(results, names), encoding="utf-8")

@@ -34,8 +34,10 @@ def environment(**more: str) -> dict[str, str]:
 
 
 @contextmanager
-def running(line: list[str], port: int, *, ready: str, log: Path, **variables: str) -> Iterator[str]:
-    """Have a server run for the length of a `with` block, from when it answers, and yield its URL.
+def running(
+    line: list[str], port: int, *, ready: str, log: Path, **variables: str
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Have a server run for the length of a `with` block, from when it answers, and yield its URL and its process.
 
     Raises:
         CannotMeasure: It does not start.
@@ -49,7 +51,7 @@ def running(line: list[str], port: int, *, ready: str, log: Path, **variables: s
             if process.poll() is not None or time.monotonic() > deadline:
                 raise CannotMeasure(f"{line[0]} does not start", cause=log.read_text(errors="replace")[-2000:])
             time.sleep(0.05)
-        yield url
+        yield url, process
     finally:
         process.terminate()
         process.wait(timeout=30)

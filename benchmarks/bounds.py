@@ -1,0 +1,109 @@
+"""What has a bound of its own, and is no comparison: waiting at half the load, growth, a second worker, memory."""
+
+import re
+import statistics
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from benchmarks.contenders import Contender, Place, ours
+from benchmarks.load import load
+
+CONNECTIONS: Final = 32
+RESIDENT: Final = re.compile(r"^VmRSS:\s+(\d+) kB$", re.MULTILINE)
+
+
+class Bound(NamedTuple):
+    """What was measured of something, the figures of its rounds, and what it may be."""
+
+    text: str
+    found: list[float]
+    goal: str
+    unit: str = ""
+
+
+def bounds(
+    one: Contender, place: Place, small: Place, folder: Path, *, rounds: int, seconds: float, requests: int
+) -> Iterator[Bound]:
+    """Yield every bound, as soon as it is measured.
+
+    Args:
+        one: Ours, which runs.
+        place: Where it works.
+        small: A database of a thousand users.
+        folder: For what is sent.
+        rounds: How often.
+        seconds: Of each load.
+        requests: After how many a worker's memory is looked at.
+    """
+    yield from waiting(one, folder, rounds=rounds, seconds=seconds)
+    with ExitStack() as stack:
+        few = stack.enter_context(ours(small))
+        for workload, name in (("W1", "`/me`"), ("W2", "a list")):
+            found = compared(one, few, workload, folder, rounds=rounds, seconds=seconds)
+            yield Bound(f"{name} with {place.users:,} users, to the same with {small.users:,}", found, "0.9")
+    with ExitStack() as stack:
+        two = stack.enter_context(ours(place, workers=2))
+        found = compared(two, one, "W1", folder, rounds=rounds, seconds=seconds)
+        yield Bound("`/me` by two workers, to one", found, "1.25")
+    with ExitStack() as stack:
+        yield from memory(stack.enter_context(ours(place)), folder, requests=requests)
+
+
+def waiting(one: Contender, folder: Path, *, rounds: int, seconds: float) -> Iterator[Bound]:
+    """Yield how much longer the slowest of a hundred wait than the one in the middle, at half of what could be."""
+    for workload, name in (("W1", "`/me`"), ("W2", "a list"), ("W5", "refresh")):
+        found = []
+        for _ in range(rounds):
+            one.requests.update(one.renew())
+            request = one.requests[workload]
+            full = load(one.url, request, folder, seconds=seconds, connections=CONNECTIONS)
+            one.requests.update(one.renew())
+            pause = max(1, round(2000 * CONNECTIONS / full.per_second - full.p50 / 2))
+            half = load(one.url, one.requests[workload], folder, seconds=seconds, connections=CONNECTIONS, pause=pause)
+            found.append(half.p99 / half.p50)
+        yield Bound(f"p99 of {name} at half of the load, to p50", found, "at most 3")
+
+
+def compared(
+    one: Contender, other: Contender, workload: str, folder: Path, *, rounds: int, seconds: float
+) -> list[float]:
+    """Return how many requests one answers to one of the other's, in each round."""
+    found = []
+    for _ in range(rounds):
+        rates = []
+        for contender in (one, other):
+            request = contender.renew()[workload]
+            rates.append(load(contender.url, request, folder, seconds=seconds, connections=CONNECTIONS).per_second)
+        found.append(rates[0] / rates[1])
+    return found
+
+
+def memory(one: Contender, folder: Path, *, requests: int) -> Iterator[Bound]:
+    """Yield the memory of a worker after so many requests, and what as many more add."""
+    taken = []
+    for _ in range(2):
+        left = requests
+        while left > 0:
+            found = load(one.url, one.renew()["W1"], folder, seconds=4, connections=CONNECTIONS)
+            left -= round(found.per_second * 4)
+        taken.append(resident(one.process))
+    yield Bound(f"memory of a worker after {requests:,} requests", taken[:1], "at most 120", "MiB")
+    yield Bound(f"what {requests:,} more add", [taken[1] - taken[0]], "nothing", "MiB")
+
+
+def resident(process: int) -> float:
+    """Return how much memory a process has, in MiB."""
+    found = RESIDENT.search(Path(f"/proc/{process}/status").read_text(encoding="ascii"))
+    return int(found[1]) / 1024 if found else 0
+
+
+def lines(found: list[Bound]) -> list[str]:
+    """Return the table, a line each, in Markdown."""
+    rows = ["| | | goal |", "|---|---|---|"]
+    for text, values, goal, unit in found:
+        spread = f" ({min(values):.2f}-{max(values):.2f})" if len(values) > 1 else ""
+        shown = f"{statistics.median(values):.0f} {unit}" if unit else f"{statistics.median(values):.2f}{spread}"
+        rows.append(f"| {text} | {shown} | {goal} |")
+    return rows
