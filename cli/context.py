@@ -126,9 +126,12 @@ class Shown:
     style: Style
 
 
+SHARED_PANEL = "Options of every command"
+
+
 def option(*names: str, text: str) -> Any:
     """Return the declaration of an option that every command has."""
-    return typer.Option(*names, help=text, rich_help_panel="Options of every command", show_default=False)
+    return typer.Option(*names, help=text, rich_help_panel=SHARED_PANEL, show_default=False)
 
 
 COMMON: dict[str, tuple[Any, Any]] = {

@@ -18,10 +18,21 @@ Manage users, tokens and migrations from the terminal, by the rules of the HTTP 
 
 Example: apictl create-user ada@example.com --generate-password"""
 ROOT_OPTIONS: Final = [("--version, -V", "Print the version."), ("--help, -h", "Print this help.")]
-EPILOG: Final = (
-    "Exit codes: 0 done, 1 a bug, 2 usage, 3 not found, 4 not allowed, 5 conflict, 6 refused, 7 try again, 8 declined, "
-    "10 pending, 11 schema, 12 misconfigured."
-)
+EXIT_CODES: Final = {
+    0: "done",
+    1: "a bug",
+    2: "usage",
+    3: "not found",
+    4: "not allowed",
+    5: "conflict",
+    6: "refused",
+    7: "try again",
+    8: "declined",
+    10: "pending",
+    11: "schema",
+    12: "misconfigured",
+}
+EPILOG: Final = f"Exit codes: {', '.join(f'{code} {text}' for code, text in EXIT_CODES.items())}."
 
 
 def root_help() -> str:

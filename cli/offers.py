@@ -110,15 +110,20 @@ def of_command(name: str, before: list[str], current: str) -> list[Offer]:
 
 def values(name: str, parameter: Any, start: str) -> list[Offer]:
     """Return the values of a parameter that begin so."""
+    found = choices(name, parameter)
+    if found:
+        return [(choice, "") for choice in found]
+    kind = KINDS.get((name, parameter.name), KINDS.get(("*", parameter.name)))
+    return suggested(kind, start) if kind else []
+
+
+def choices(name: str, parameter: Any) -> list[str]:
+    """Return what a parameter's value is chosen from; nothing if it is free."""
     from cli.commands import load
 
     annotation = inspect.signature(load(name)).parameters[parameter.name].annotation
     kinds = [one for outer in get_args(annotation) or (annotation,) for one in get_args(outer) or (outer,)]
-    choices = [one.value for kind in kinds if isinstance(kind, type) and issubclass(kind, Enum) for one in kind]
-    if choices:
-        return [(choice, "") for choice in choices]
-    kind = KINDS.get((name, parameter.name), KINDS.get(("*", parameter.name)))
-    return suggested(kind, start) if kind else []
+    return [one.value for kind in kinds if isinstance(kind, type) and issubclass(kind, Enum) for one in kind]
 
 
 def suggested(kind: str, start: str) -> list[Offer]:

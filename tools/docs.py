@@ -1,12 +1,14 @@
 """`make docs`: what the documentation says of the code, written from the code; a test compares the two.
 
-README has places for tables, `<!-- table: errors -->` to `<!-- /table -->`; `.env.example` is written as a whole.
+README has places for tables, `<!-- table: errors -->` to `<!-- /table -->`; the other files are written as a whole,
+those about commands by `tools.reference`, `tools.manual` and `tools.surface`.
 """
 
+import json
 import pkgutil
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -19,8 +21,12 @@ from api.config import Settings, variable_name
 from api.core.errors import ApictlError, Kind
 from api.main import ROUTERS
 from cli.commands import COMMANDS
+from tools import manual, reference, surface
+from tools.reference import table
 
 ROOT: Final = Path(__file__).parent.parent
+DOCS: Final = ROOT / "docs"
+SNAPSHOT: Final = DOCS / "cli-surface.json"
 PLACE: Final = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
@@ -63,13 +69,6 @@ def failures() -> list[type[ApictlError]]:
             import_module(module.name)
     ours = [error for error in ApictlError.registry.values() if error.__module__.startswith(("api.", "cli."))]
     return sorted(ours, key=lambda error: (error.kind.exit_code, error.kind.status, error.code))
-
-
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Return a table in Markdown."""
-    cells = [list(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    lines = [f"| {' | '.join(row)} |" for row in cells]
-    return "\n".join([lines[0], "|---" * len(cells[0]) + "|", *lines[1:]]) + "\n"
 
 
 def commands_table() -> str:
@@ -137,7 +136,18 @@ def env_example() -> str:
 def files() -> dict[Path, str]:
     """Return every file that is written from the code, and what it should contain."""
     page = ROOT / "README.md"
-    return {page: readme(page.read_text(encoding="utf-8")), ROOT / ".env.example": env_example()}
+    return {
+        page: readme(page.read_text(encoding="utf-8")),
+        ROOT / ".env.example": env_example(),
+        DOCS / "cli.md": reference.page(failures()),
+        SNAPSHOT: surface.snapshot(surface.merged(kept_surface(), surface.surface())),
+    } | {DOCS / "man" / name: text for name, text in manual.pages(settings()).items()}
+
+
+def kept_surface() -> surface.Surface:
+    """Return the surface as it was when `make docs` ran last, or as a person has edited it since."""
+    content: surface.Surface = json.loads(SNAPSHOT.read_text(encoding="utf-8"))
+    return content
 
 
 if __name__ == "__main__":

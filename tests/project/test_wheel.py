@@ -17,6 +17,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from api import __version__
 from tests.project.code import ROOT
 from tests.support.processes import run
 
@@ -98,9 +99,18 @@ def elsewhere(tmp_path: Path) -> Iterator[Path]:
 
 def ours() -> set[str]:
     """Return what the wheel should hold, by the names it should have there."""
-    found = {path for folder in ("api", "cli", "alembic") for path in (ROOT / folder).rglob("*") if path.is_file()}
-    names = {path.relative_to(ROOT).as_posix() for path in found if path.parent.name != "__pycache__"}
-    return {name.replace("alembic/", "api/_alembic/", 1) if name.startswith("alembic/") else name for name in names}
+    places = {
+        "api": "api",
+        "cli": "cli",
+        "alembic": "api/_alembic",
+        "docs/man": f"apictl-{__version__}.data/data/share/man/man1",
+    }
+    found = {path: folder for folder in places for path in (ROOT / folder).rglob("*") if path.is_file()}
+    return {
+        f"{places[folder]}/{path.relative_to(ROOT / folder).as_posix()}"
+        for path, folder in found.items()
+        if path.parent.name != "__pycache__"
+    }
 
 
 def test_contents(wheel: Path) -> None:
@@ -109,6 +119,8 @@ def test_contents(wheel: Path) -> None:
     assert held == ours()
     assert {"api/_alembic/env.py", "api/_alembic/script.py.mako"} <= held
     assert any(name.startswith("api/_alembic/versions/") for name in held)
+    # Where an installer puts what `man apictl` looks for.
+    assert f"apictl-{__version__}.data/data/share/man/man1/apictl.1" in held
 
 
 async def test_migrate(program: list[str], bare: dict[str, str], elsewhere: Path, empty_url: str) -> None:
