@@ -5,9 +5,10 @@ from typing import Final
 
 # libpass installs under this name; beside passlib itself, one overwrites the other.
 from passlib.context import CryptContext
-from passlib.exc import PasslibSecurityError, PasswordSizeError, UnknownHashError
 
-BCRYPT_MAX_BYTES: Final = 72
+from api.core import foreign_hashes
+from api.core.derivations import Argon2
+
 # OWASP ASVS 5.0, appendix C: argon2id with t=2 needs m >= 19 MiB. One lane: a login then costs one core.
 ARGON2: Final = {
     "argon2__type": "ID",
@@ -47,16 +48,14 @@ def make(password: str) -> str:
 
 
 def check(password: str, stored: str | None) -> Verified:
-    """Check a password against a stored hash; with none, spend the same time and say no."""
-    if stored is None:
-        CONTEXT.verify(password, DUMMY_HASH)
-        return Verified(ok=False)
-    if stored.startswith("$2") and len(password.encode()) > BCRYPT_MAX_BYTES:
-        # bcrypt 5 raises, where older ones compared the first 72 bytes only.
-        return Verified(ok=False)
+    """Check a password against a stored hash, ours or another system's; with none, spend the same time and say no.
+
+    A hash of which `foreign_hashes.canonical` would say that it is malformed, or costs too much, is nobody's.
+    """
     try:
-        ok, rehash = CONTEXT.verify_and_update(password, stored)
-    except (UnknownHashError, PasswordSizeError, PasslibSecurityError, ValueError):
-        # A hash that no scheme of ours made can belong to nobody.
+        derivation = foreign_hashes.parse(DUMMY_HASH if stored is None else stored)
+        ok = derivation.matches(password) and stored is not None
+    except ValueError:
         return Verified(ok=False)
-    return Verified(ok=bool(ok), rehash=rehash)
+    current = isinstance(derivation, Argon2) and not CONTEXT.needs_update(derivation.text)
+    return Verified(ok=ok, rehash=make(password) if ok and not current else None)
