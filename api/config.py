@@ -103,6 +103,10 @@ class Settings(BaseModel):
     max_body_bytes: Annotated[
         int, Field(ge=1024, le=1 << 30, description="Largest request body, in bytes; beyond it 413.")
     ] = 64 * 1024
+    max_import_bytes: Annotated[
+        int,
+        Field(ge=1024, le=1 << 30, description="Largest file of users in a request, in bytes; none on the terminal."),
+    ] = 16 * 1024 * 1024
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="How much the server logs.")
     ] = "info"

@@ -15,6 +15,7 @@ from fastapi.staticfiles import StaticFiles
 
 from api import __version__
 from api.api_keys.router import router as api_keys
+from api.bulk.router import router as bulk
 from api.config import Settings
 from api.core import problems
 from api.core.dependencies import require_read
@@ -45,6 +46,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     devices,
     factors,
     users,
+    bulk,
     service_accounts,
     roles,
     api_keys,
@@ -58,6 +60,7 @@ LENIENT: Final = (health, token_endpoint, oauth, device_authorization)
 
 TAGS: Final = (
     {"name": "users", "description": "People and machines with an account; your own is `/v1/users/me`."},
+    {"name": "files of users", "description": "Many users at once, CSV or JSONL."},
     {"name": "tokens", "description": "Logging in, and the sessions that every access and refresh token hangs on."},
     {"name": "oauth", "description": "For OAuth clients and resource servers, by the RFCs."},
     {"name": "devices", "description": "Terminals and the like, which somebody lets act for them (RFC 8628)."},
@@ -104,6 +107,7 @@ def create_app(settings: Settings | None = None, *, announce: bool = True) -> Fa
     app.state.settings = settings
     app.state.keys = Keys.load(settings)
     app.max_body_bytes = settings.max_body_bytes
+    app.long_bodies["POST", "/v1/bulk/users"] = settings.max_import_bytes
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router, dependencies=[] if router in LENIENT else [Depends(require_read)])

@@ -25,6 +25,8 @@ COMMANDS: Final[dict[str, Entry]] = {
     ),
     "demote-user": Entry("cli.users", "Users", "Take a superuser's powers, in live sessions too."),
     "delete-user": Entry("cli.users", "Users", "Delete a user and their sessions."),
+    "import-users": Entry("cli.bulk", "Users", "Create a user for each row of a file, however long it is."),
+    "export-users": Entry("cli.bulk", "Users", "Export all people, as a file that import-users takes."),
     "list-factors": Entry("cli.factors", "Users", "List a user's second factors."),
     "reset-factors": Entry(
         "cli.factors",

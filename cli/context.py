@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Q = TypeVar("Q", bound="BaseModel")
 
-Kind = Literal["read", "write", "destroy", "schema", "rewind", "source", "host", "remote", "plain"]
-"""What a command does: reads, writes, destroys (and asks first), makes the schema, takes it back (and asks first),
-writes source, serves, asks a server, or says what it knows by itself."""
+Kind = Literal["read", "write", "destroy", "bulk", "export", "schema", "rewind", "source", "host", "remote", "plain"]
+"""What a command does: reads, writes, destroys (and asks first), writes or reads without end, makes the schema, takes
+it back (and asks first), writes source, serves, asks a server, or says what it knows by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +159,8 @@ OPTIONS: dict[Kind, dict[str, tuple[Any, Any]]] = {
     "read": COMMON | ACTING,
     "write": COMMON | ACTING | MUTATING,
     "destroy": COMMON | ACTING | MUTATING | DESTROYING,
+    "bulk": COMMON | ACTING | MUTATING,
+    "export": COMMON | ACTING,
     "schema": COMMON | MUTATING,
     "rewind": COMMON | MUTATING | DESTROYING,
     "source": COMMON,
@@ -249,16 +251,26 @@ async def with_call(
         if kind in {"schema", "rewind", "source"}:
             # What works on the schema has transactions of its own.
             return await refusals(body(call, **arguments))
+        if kind in {"bulk", "export"}:
+            # As many transactions as it takes.
+            async with runtime.transaction(readonly=True) as session:
+                call = replace(call, _actor=await acting(session, runtime, actor, options["as_user"]))
+            return await refusals(body(call, **arguments))
         async with runtime.transaction(readonly=kind == "read", rollback=call.dry_run) as session:
-            if options["as_user"] is not None:
-                from api.users.service import UserService
-
-                actor = await UserService(session, actor, runtime.passwords).act_as(options["as_user"])
-            call = replace(call, _session=session, _actor=actor)
+            call = replace(call, _session=session, _actor=await acting(session, runtime, actor, options["as_user"]))
             result = await refusals(body(call, **arguments))
             # Before the commit: a command that fails has changed nothing.
             check_fields(result, call.fields)
             return result
+
+
+async def acting(session: "AsyncSession", runtime: "Runtime", actor: "Actor", as_user: str | None) -> "Actor":
+    """Return the operator, or the user as whom they act."""
+    if as_user is None:
+        return actor
+    from api.users.service import UserService
+
+    return await UserService(session, actor, runtime.passwords).act_as(as_user)
 
 
 async def refusals(work: Any) -> Item | Listing | Script:

@@ -186,7 +186,7 @@ async def runtime(settings: Settings) -> AsyncIterator[Runtime]:
 @pytest.fixture(scope="session")
 def application() -> FastAPI:
     """The application, not started. FastAPI works out what a route needs when it is first asked; that takes time."""
-    return create_app(Settings(_env_file=None, secret_key=SecretStr(secrets.token_hex(32))), announce=False)
+    return create_app(Settings(secret_key=SecretStr(secrets.token_hex(32))), announce=False)
 
 
 @pytest.fixture

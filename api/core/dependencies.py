@@ -70,7 +70,8 @@ async def require_read(request: Request) -> None:
     refused = []
     if request.scope["query_string"] and (known := query_names(route.dependant)) is not None:
         refused = [field_name((name,)) for name in request.query_params if name not in known]
-    if route.body_field is None and request.state.has_body and await request.body():
+    reads_body = route.body_field is not None or "requestBody" in (route.openapi_extra or {})
+    if not reads_body and request.state.has_body and await request.body():
         refused.append("body")
     if refused:
         errors = [FieldError(name, "it is not read here", "extra_forbidden") for name in refused[:MAX_ERRORS]]

@@ -34,6 +34,11 @@ class Application(FastAPI):
 
     max_body_bytes: int
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # By method and path: bodies that may be longer, in bytes.
+        self.long_bodies: dict[tuple[str, str], int] = {}
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request: as FastAPI does, without looking each time whether somebody traces requests."""
         if scope["type"] == "lifespan":
@@ -47,7 +52,7 @@ class Application(FastAPI):
         Middleware that somebody adds is before our front, and so before every route.
         """
         added, self.user_middleware = self.user_middleware, []
-        app: ASGIApp = Front(self, super().build_middleware_stack(), self.max_body_bytes)
+        app: ASGIApp = Front(self, super().build_middleware_stack())
         self.user_middleware = added
         if not added:
             return app
@@ -59,10 +64,9 @@ class Application(FastAPI):
 class Front:
     """Gives each request an id, cuts off a body at the limit, and leads to the route by its plan where it has one."""
 
-    def __init__(self, app: FastAPI, usual: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: Application, usual: ASGIApp) -> None:
         self._app = app
         self._usual = usual
-        self._max_bytes = max_bytes
         self._plans = Plans(iter_route_contexts(app.routes))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,14 +86,15 @@ class Front:
         request_id = given if REQUEST_ID.fullmatch(given) else os.urandom(16).hex().encode()
         scope.setdefault("state", {}).update(request_id=request_id.decode(), has_body=has_body)
         if has_body:
+            most = self._app.long_bodies.get((scope["method"], scope["path"]), self._app.max_body_bytes)
             # By its length first: a number of thousands of digits is none that int() would take.
-            if len(declared) > 12 or not declared.isdigit() or int(declared) > self._max_bytes:
+            if len(declared) > 12 or not declared.isdigit() or int(declared) > most:
                 # Nothing of it is read; what is under way on this connection is not another request.
-                answer = response(BodyTooLarge(f"The body may have at most {self._max_bytes} bytes"), scope)
+                answer = response(BodyTooLarge(f"The body may have at most {most} bytes"), scope)
                 answer.headers["Connection"] = "close"
                 await answer(scope, receive, send)
                 return
-            receive = counted(receive, self._max_bytes)
+            receive = counted(receive, most)
         found = None if self._app.dependency_overrides else self._plans.find(scope)
         if found is None:
             await self._usual(scope, receive, marked(send, request_id))

@@ -126,7 +126,13 @@ FLAT = sorted(
 @given(data=st.data())
 @settings(max_examples=30)
 def test_what_is_simple_is_written_as_pydantic_writes_it(model: type[BaseModel], data: st.DataObject) -> None:
-    strategies = {datetime: MOMENTS, datetime | None: st.none() | MOMENTS, int: st.integers(-(2**63), 2**64 - 1)}
+    number = st.integers(-(2**63), 2**64 - 1)
+    strategies = {
+        datetime: MOMENTS,
+        datetime | None: st.none() | MOMENTS,
+        int: number,
+        int | None: st.none() | number,
+    }
     value = data.draw(
         st.fixed_dictionaries(
             {

@@ -53,11 +53,12 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
 
 
 def bodies(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yield the operationId, media type and schema of each request body."""
+    """Yield the operationId, media type and schema of each request body that is an object."""
     for _, operation in operations(document):
         for media_type, body in operation.get("requestBody", {}).get("content", {}).items():
-            name = body["schema"]["$ref"].rpartition("/")[2]
-            yield operation["operationId"], media_type, document["components"]["schemas"][name]
+            if body["schema"] != {"type": "string"}:
+                name = body["schema"]["$ref"].rpartition("/")[2]
+                yield operation["operationId"], media_type, document["components"]["schemas"][name]
 
 
 def test_version(document: dict[str, Any]) -> None:

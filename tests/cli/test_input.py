@@ -265,7 +265,7 @@ async def test_no_secret_is_on_any_command_line_or_in_any_output(
         seen = set()
         while process.poll() is None:
             with contextlib.suppress(OSError):
-                seen.add(Path(f"/proc/{process.pid}/cmdline").read_bytes())  # noqa: ASYNC240 - /proc does not block
+                seen.add(Path(f"/proc/{process.pid}/cmdline").read_bytes())
         assert process.stdout is not None
         assert process.stderr is not None
         output = process.stdout.read() + process.stderr.read()

@@ -66,6 +66,8 @@ AS_ADA: Final = {
     "list-api-keys": [SUPERUSER],
     "rotate-api-key": ["{key}"],
     "revoke-api-key": ["{key}"],
+    "import-users": ["-"],
+    "export-users": [],
     "list-factors": [SUPERUSER],
     "reset-factors": [SUPERUSER, "--yes"],
     "list-keys": [],

@@ -294,7 +294,7 @@ async def test_a_session_that_cannot_be_kept_is_ended(apictl: Apictl, elsewhere:
 async def test_what_cannot_be_kept_is_known_before_anybody_allows_it(
     apictl: Apictl, elsewhere: dict[str, str], home: Path, server: str
 ) -> None:
-    home.write_text("in the way")  # noqa: ASYNC240 - nothing else is going on
+    home.write_text("in the way")
     ended = await apictl("login", server, environment=elsewhere)
     assert (ended.code, "cannot be read" in ended.err, "Open http" in ended.err) == (2, True, False), ended.err
 

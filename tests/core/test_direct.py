@@ -125,7 +125,7 @@ async def test_when_all_connections_are_taken_one_waits_no_longer_than_one_may(
     taken = [asyncio.create_task(runtime.direct.fetch(ASLEEP)) for _ in range(direct.CONNECTIONS)]
     try:
         async with asyncio.timeout(20):
-            while await database.fetchval(SLEEPING) < direct.CONNECTIONS:  # noqa: ASYNC110 - others' connections
+            while await database.fetchval(SLEEPING) < direct.CONNECTIONS:
                 await asyncio.sleep(0.01)
         with pytest.raises(DatabaseUnreachable):
             await runtime.direct.fetch(USERS, keys=[])

@@ -80,7 +80,7 @@ async def test_from_a_model_to_a_migration(developer: Developer) -> None:
     assert "create-index: nobody can write to users" in made.err
     path = Path(said["path"])
     assert (path.parent, path.name.endswith("_users_have_a_zone.py")) == (developer.folder / "alembic/versions", True)
-    written = path.read_text()  # noqa: ASYNC240 - nothing else is going on
+    written = path.read_text()
     assert "###" not in written
     line = [sys.executable, "-m", "ruff", "format", "--check", str(path)]
     formatted = subprocess.run(line, capture_output=True, check=False, cwd=developer.folder)  # noqa: ASYNC221 - as above

@@ -221,7 +221,7 @@ async def test_who_interrupts_it_is_written_down(
     running = asyncio.create_task(operator.migrate())
     asleep = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
     async with asyncio.timeout(20):
-        while not await database.fetchval(asleep):  # noqa: ASYNC110 - another connection sleeps
+        while not await database.fetchval(asleep):
             await asyncio.sleep(0.02)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):

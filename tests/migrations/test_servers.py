@@ -135,7 +135,7 @@ async def test_a_server_says_that_it_lives(
     with serving("serve", environment=environment, start=apictl.start) as server:
         server.get("/health/ready")
         async with asyncio.timeout(20):
-            while not (found := await database.fetch("SELECT revision, host, pid FROM servers")):  # noqa: ASYNC110
+            while not (found := await database.fetch("SELECT revision, host, pid FROM servers")):
                 await asyncio.sleep(0.02)
         assert [(row["revision"], row["host"]) for row in found] == [(head(), socket.gethostname())]
         os.kill(found[0]["pid"], 0)
@@ -150,7 +150,7 @@ async def test_a_server_that_cannot_say_so_serves_all_the_same(
     app = create_app(settings)
     async with app.router.lifespan_context(app):
         async with asyncio.timeout(20):
-            while "could not be noted" not in caplog.text:  # noqa: ASYNC110
+            while "could not be noted" not in caplog.text:
                 await asyncio.sleep(0.02)
         transport = httpx2.ASGITransport(app=app)
         async with httpx2.AsyncClient(transport=transport, base_url="http://testserver") as client:

@@ -125,7 +125,7 @@ async def test_it_waits_for_a_database_that_starts(apictl: Apictl, empty_url: st
         files = (said.fileno(),) * 3
         process = apictl.start(line, files, env=environment, cwd=None, terminal=False)
         async with asyncio.timeout(30):
-            while not os.stat(said.fileno()).st_size:  # noqa: ASYNC110, PTH116 - it is another process that writes
+            while not os.stat(said.fileno()).st_size:  # noqa: PTH116 - it is another process that writes
                 await asyncio.sleep(0.02)
         async with await asyncio.start_server(forward, "127.0.0.1", port):
             code = await asyncio.to_thread(process.wait, 30)

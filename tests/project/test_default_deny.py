@@ -1,6 +1,7 @@
 """Nothing is open by accident: neither a route nor a service lets nobody in, unless a line here says so."""
 
 import inspect
+from collections.abc import AsyncIterator
 from typing import Any, Final, get_type_hints
 from uuid import UUID, uuid4
 
@@ -10,6 +11,8 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
 from api.api_keys.schemas import ApiKeyCreate, ApiKeyQuery
+from api.bulk.router import pieces
+from api.bulk.schemas import ExportOptions, ImportOptions
 from api.config import Settings
 from api.core.actor import Actor, Scope
 from api.core.errors import NotAuthenticated
@@ -105,6 +108,9 @@ EXAMPLES: Final[dict[Any, Any]] = {
     UserQuery: UserQuery(),
     UserUpdate: UserUpdate(full_name="Ada"),
     AccountQuery: ServiceAccountQuery(),
+    AsyncIterator[bytes]: pieces(b""),
+    ImportOptions: ImportOptions(),
+    ExportOptions: ExportOptions(),
 }
 
 

@@ -91,7 +91,7 @@ async def somebody_waits(connection: asyncpg.Connection, *, number: int = 1) -> 
         "(SELECT oid FROM pg_database WHERE datname = current_database()))"
     )
     async with asyncio.timeout(20):
-        while await connection.fetchval(waiting) < number:  # noqa: ASYNC110 - what is waited for may be another process
+        while await connection.fetchval(waiting) < number:
             await asyncio.sleep(0.01)
 
 
@@ -105,7 +105,7 @@ def locked(path: Path) -> Iterator[None]:
 
 async def migrate(url: str) -> None:
     """Bring a database to head, as `apictl migrate` does."""
-    async with Runtime.open(Settings(_env_file=None, database_url=SecretStr(url))) as runtime:
+    async with Runtime.open(Settings(database_url=SecretStr(url))) as runtime:
         await MigrationService(runtime.transaction, runtime.patient_engine, Actor.operator("tests")).upgrade(
             MigrationUpgrade()
         )
@@ -134,7 +134,7 @@ async def template(url: str, shared: Path, *, superuser: tuple[UUID, str, str] |
 
 async def add_superuser(url: str, user_id: UUID, email: str, password_hash: str, *, secret_key: SecretStr) -> None:
     """Create the first superuser, as quickstart does, and give them this id and password; and the first signing key."""
-    settings = Settings(_env_file=None, database_url=SecretStr(url), secret_key=secret_key)
+    settings = Settings(database_url=SecretStr(url), secret_key=secret_key)
     async with (
         Runtime.open(settings) as runtime,
         runtime.transaction() as session,

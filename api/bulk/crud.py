@@ -1,0 +1,84 @@
+"""Statements for many users at once."""
+
+from collections.abc import Collection, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.roles.models import Role
+from api.users.models import User
+
+COLUMNS: Final = (
+    "id",
+    "email",
+    "full_name",
+    "is_active",
+    "is_superuser",
+    "roles",
+    "email_verified_at",
+    "created_at",
+    "password_hash",
+)
+STAGING: Final = text("""
+    CREATE TEMPORARY TABLE IF NOT EXISTS staged_users (
+        id uuid, email text COLLATE "C", full_name text, is_active boolean, is_superuser boolean,
+        roles text[], email_verified_at timestamptz, created_at timestamptz, password_hash text
+    ) ON COMMIT DELETE ROWS
+""")
+# The unique index decides who is there already, also between two imports at once; in the order of addresses, so that
+# they wait for each other and never both. An entry has the id of the user whom it is about: one thing less to make.
+MERGE: Final = text("""
+    WITH created AS (
+        INSERT INTO users (id, email, full_name, is_active, is_superuser, roles, email_verified_at, created_at,
+                           password_hash)
+        SELECT id, email, full_name, is_active, is_superuser, roles, email_verified_at, coalesce(created_at, now()),
+               password_hash
+        FROM staged_users
+        ORDER BY email
+        ON CONFLICT (email) DO NOTHING
+        RETURNING id, email, is_superuser
+    ), noted AS (
+        INSERT INTO audit_entries (id, actor, actor_user_id, door, action, target, target_id, detail, request_id)
+        SELECT id, :actor, CAST(:actor_user_id AS uuid), :door, 'user.create', 'user', id,
+               jsonb_build_object('email', email, 'is_superuser', is_superuser, 'imported', true), :request_id
+        FROM created
+    )
+    SELECT count(*) FROM created
+""")
+LEFT_OUT: Final = text(
+    "SELECT id FROM staged_users WHERE NOT EXISTS (SELECT FROM users WHERE users.id = staged_users.id)"
+)
+
+
+async def insert_users(session: AsyncSession, records: Sequence[tuple[Any, ...]], **entry: Any) -> set[UUID]:
+    """Insert users, each noted in the audit log, and return the ids of those whose address was taken.
+
+    Args:
+        session: Its transaction.
+        records: In the order of COLUMNS.
+        entry: Who did it: `actor`, `actor_user_id`, `door` and `request_id`.
+    """
+    await session.execute(STAGING)
+    connection = await session.connection()
+    driver: asyncpg.Connection = (await connection.get_raw_connection()).driver_connection  # type: ignore[assignment]
+    await driver.copy_records_to_table("staged_users", records=records, columns=COLUMNS)
+    created = (await session.execute(MERGE, entry)).scalar_one()
+    left_out = set() if created == len(records) else set(await session.scalars(LEFT_OUT))
+    # For the next ones, if they are in the same transaction.
+    await session.execute(text("TRUNCATE staged_users"))
+    return left_out
+
+
+async def keep_roles(session: AsyncSession, names: Collection[str]) -> dict[str, list[str]]:
+    """Return the scopes of these roles, which nobody deletes before the transaction ends."""
+    rows = await session.execute(select(Role.name, Role.scopes).where(Role.name.in_(names)).with_for_update(read=True))
+    return {row.name: row.scopes for row in rows}
+
+
+async def people_after(session: AsyncSession, email: str, *, limit: int) -> Sequence[User]:
+    """Return the next people in the order of their addresses."""
+    statement = select(User).where(User.kind == "person", User.email > email).order_by(User.email).limit(limit)
+    return (await session.scalars(statement)).all()

@@ -1,0 +1,258 @@
+"""The terminal door to files of users."""
+
+import asyncio
+import os
+import secrets
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from cli.context import Call, command
+from cli.output import Item, Script
+
+if TYPE_CHECKING:
+    from api.bulk.schemas import ImportReport, RowResult
+    from api.bulk.service import BulkService
+
+PIECE: Final = 8 * 1024
+# Where nobody watches: seconds between two lines about how far it is.
+SELDOM: Final = 5.0
+OFTEN: Final = 0.2
+# Refused rows that are said besides being in the result.
+SAID: Final = 20
+
+
+class FileFormat(StrEnum):
+    """Formats of files."""
+
+    CSV = "csv"
+    JSONL = "jsonl"
+
+
+class IfExists(StrEnum):
+    """What becomes of a row whose address is taken."""
+
+    SKIP = "skip"
+    FAIL = "fail"
+
+
+def service(call: Call) -> "BulkService":
+    """Return the service behind these commands."""
+    from api.bulk.service import BulkService
+
+    return BulkService(call.runtime, call.actor)
+
+
+@command("bulk")
+async def import_users(
+    call: Call,
+    file: Annotated[str, typer.Argument(help="The file, CSV or JSONL; - is standard input.", show_default=False)],
+    *,
+    file_format: Annotated[
+        FileFormat | None, typer.Option("--format", help="The file's format; without, by its first character.")
+    ] = None,
+    if_exists: Annotated[
+        IfExists, typer.Option("--if-exists", help="What becomes of a row whose address is taken; never of the user.")
+    ] = IfExists.SKIP,
+    atomic: Annotated[
+        bool, typer.Option("--atomic", help="Import nothing if one row is refused.", show_default=False)
+    ] = False,
+    results: Annotated[
+        Path | None, typer.Option("--results", help="Write what became of each row to this file, as JSONL.")
+    ] = None,
+) -> Item:
+    """Create a user for each row of a file, however long it is.
+
+    Columns: email, and full_name, is_active, is_superuser, roles (separated by spaces), email_verified_at, created_at,
+    password_hash: of apictl, or of most other systems; it is made anew at the first login. A row that is refused stops
+    no other, and the exit code is 9 then. After an interruption, import the same file again: who is there already is
+    left as they are.
+
+    Example: apictl import-users users.csv
+
+    Example: apictl import-users - --format jsonl --dry-run
+    """
+    from api.bulk.schemas import ImportOptions
+
+    how = ImportOptions(
+        format=None if file_format is None else file_format.value,
+        if_exists=if_exists.value,
+        atomic=atomic,
+        dry_run=call.dry_run,
+    )
+    bulk = service(call)
+    with ExitStack() as stack:
+        source = sys.stdin.buffer if file == "-" else stack.enter_context(opened(Path(file)))
+        told = None if results is None else stack.enter_context(writer(results))
+        watching = asyncio.create_task(watch(call, bulk, size_of(source)))
+        try:
+            report = await bulk.import_users(pieces(source), how, told=told)
+        except asyncio.CancelledError:
+            if not (how.atomic or how.dry_run):
+                call.say("What is imported already stays; the same command goes on from there.")
+            raise
+        finally:
+            watching.cancel()
+            await asyncio.wait([watching])
+    say_errors(call, report, atomic=atomic)
+    return Item(report.model_dump(mode="json"), exit_code=9 if report.failed else 0)
+
+
+@command("export")
+async def export_users(
+    call: Call,
+    *,
+    file_format: Annotated[FileFormat, typer.Option("--format", help="The file's format.")] = FileFormat.CSV,
+    with_hashes: Annotated[
+        bool, typer.Option("--with-hashes", help="The hashes of their passwords too.", show_default=False)
+    ] = False,
+    to: Annotated[
+        Path | None, typer.Option("--to", help="Write to this file, which nobody else may read; else to stdout.")
+    ] = None,
+) -> Script:
+    """Export all people, as a file that import-users takes.
+
+    Example: apictl export-users --to users.csv
+    """
+    from api.bulk.schemas import ExportOptions
+
+    how = ExportOptions(format=file_format.value, with_hashes=with_hashes)
+    with ExitStack() as stack:
+        target = sys.stdout.buffer if to is None else stack.enter_context(replaced(to))
+        async for piece in await service(call).export_users(how):
+            target.write(piece)
+    return Script("", "")
+
+
+def opened(file: Path) -> IO[bytes]:
+    """Return a file to be read.
+
+    Raises:
+        BadRequest: It cannot be.
+    """
+    from api.core.errors import BadRequest
+
+    try:
+        return file.open("rb")
+    except OSError as error:
+        raise BadRequest(f"{file} cannot be read", cause=error.strerror) from None
+
+
+async def pieces(source: IO[bytes]) -> AsyncIterator[bytes]:
+    """Yield what is read. Not in a thread: at Ctrl-C it would be waited for until a pipe has something to say."""
+    descriptor = source.fileno()
+    while True:
+        await readable(descriptor)
+        piece = os.read(descriptor, PIECE)
+        if not piece:
+            return
+        yield piece
+
+
+async def readable(descriptor: int) -> None:
+    """Wait until there is something to read; a file has it always, and lets others come between."""
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    try:
+        loop.add_reader(descriptor, ready.set)
+    except PermissionError:
+        await asyncio.sleep(0)
+        return
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(descriptor)
+
+
+def size_of(source: IO[bytes]) -> int:
+    """Return how long a file is; 0 for a pipe."""
+    try:
+        return os.fstat(source.fileno()).st_size
+    except OSError:
+        return 0
+
+
+@contextmanager
+def writer(file: Path) -> "Iterator[Callable[[RowResult], None]]":
+    """Yield what writes each row's result to a file.
+
+    Raises:
+        BadRequest: It cannot be written.
+    """
+    from api.core.errors import BadRequest
+
+    try:
+        target = file.open("w", encoding="utf-8")
+    except OSError as error:
+        raise BadRequest(f"{file} cannot be written", cause=error.strerror) from None
+    with target:
+        yield lambda result: print(result.model_dump_json(exclude_none=True), file=target)
+
+
+@contextmanager
+def replaced(file: Path) -> Iterator[IO[bytes]]:
+    """Yield a file that takes the place of another when all of it is written; nobody else may read it.
+
+    Raises:
+        BadRequest: It cannot be written.
+    """
+    from api.core.errors import BadRequest
+
+    new = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    try:
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target:
+            yield target
+        new.replace(file)
+    except OSError as error:
+        raise BadRequest(f"{file} cannot be written", cause=error.strerror) from None
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def say_errors(call: Call, report: "ImportReport", *, atomic: bool) -> None:
+    """Tell the person which rows were refused, and why."""
+    for error in report.errors[:SAID]:
+        place = (
+            f"line {error.line}"
+            + (f", {error.field}" if error.field else "")
+            + (f" ({error.email})" if error.email else "")
+        )
+        call.say(f"{place}: {error.message}")
+    if report.failed > SAID:
+        call.say(f"… and {report.failed - SAID} more; --results FILE has them all")
+    if atomic and report.failed:
+        call.say("Nothing was imported, because of those.")
+
+
+async def watch(call: Call, bulk: "BulkService", size: int) -> None:
+    """Show how far it is: a bar on a terminal, else a line now and then."""
+    began = time.monotonic()
+    if call.quiet:
+        return
+    if not sys.stderr.isatty():
+        while True:
+            await asyncio.sleep(SELDOM)
+            seconds = time.monotonic() - began
+            done = f", {bulk.counts.read * 100 // size} %" if size else ""
+            call.say(f"{bulk.counts.rows:,} rows, {bulk.counts.rows / seconds:,.0f} a second{done}")
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TextColumn("{task.description}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=size or None)
+        while True:
+            seconds = max(time.monotonic() - began, 0.001)
+            text = f"{bulk.counts.rows:,} rows, {bulk.counts.rows / seconds:,.0f} a second"
+            progress.update(task, completed=bulk.counts.read, description=text)
+            await asyncio.sleep(OFTEN)
