@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ from api.postgres.embedded import EmbeddedPostgres
 from benchmarks import report
 from benchmarks.bounds import Bound, bounds
 from benchmarks.bounds import lines as lines_of_bounds
+from benchmarks.bulk import bulk
 from benchmarks.contenders import Contender, Place, django, fastapi_users, limit, limit_tokens, ours, seeded
 from benchmarks.contenders import ours_settings as settings_of_ours
 from benchmarks.load import CannotMeasure, Load, load, wrk
@@ -114,7 +116,12 @@ def bounded(one: Contender, url: str, folder: Path, users: int, *, rounds: int, 
     asyncio.run(seeded(small, settings_of_ours(small)))
     place = Place(urlsplit(url)._replace(path="/ours").geturl(), folder, users)
     found = []
-    for bound in bounds(one, place, small, folder, rounds=rounds, seconds=seconds, requests=int(25_000 * seconds)):
+    everything = chain(
+        bounds(one, place, small, folder, rounds=rounds, seconds=seconds, requests=int(25_000 * seconds)),
+        # At last: it empties the table.
+        bulk(small, rounds=rounds, rows=users),
+    )
+    for bound in everything:
         found.append(bound)
         print(f"  {bound.text}", flush=True)
     return found

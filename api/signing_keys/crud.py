@@ -5,9 +5,10 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import RowMapping, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.core.direct import Statement
 from api.core.pagination import Cursor, newest_first
 from api.signing_keys.jwk import SealedKey
 from api.signing_keys.models import SigningKeyRow
@@ -18,6 +19,27 @@ LOCK: Final = "apictl signing keys"
 async def lock(session: AsyncSession) -> None:
     """Let one transaction at a time decide about the signing keys."""
     await session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": LOCK})
+
+
+# What a process's ring is made of, and the database's time: read by every process, every second.
+RING: Final = Statement(
+    select(
+        SigningKeyRow.id,
+        SigningKeyRow.number,
+        SigningKeyRow.algorithm,
+        SigningKeyRow.public_jwk,
+        SigningKeyRow.sealed,
+        SigningKeyRow.active_from,
+        func.clock_timestamp().label("now"),
+    )
+    .where(SigningKeyRow.retired_at.is_(None))
+    .order_by(SigningKeyRow.number)
+)
+
+
+async def ring(session: AsyncSession) -> Sequence[RowMapping]:
+    """Return the same, in a transaction."""
+    return (await session.execute(RING.executable)).mappings().all()
 
 
 async def usable(session: AsyncSession) -> Sequence[SigningKeyRow]:

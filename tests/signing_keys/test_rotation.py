@@ -5,7 +5,6 @@ import base64
 import secrets
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import cast
 
@@ -14,10 +13,9 @@ import httpx2
 import jwt
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.config import Settings
+from api.core.direct import Statement
 from api.core.errors import DatabaseTimeout
 from api.core.runtime import Runtime
 from api.core.sealing import seal, unseal
@@ -216,26 +214,25 @@ async def test_what_cannot_be_signed_uses_nothing_up(
 
 
 class Recorded:
-    """A runtime whose transactions count themselves, wait at a gate, and perhaps fail."""
+    """A runtime whose reads of the ring count themselves, wait at a gate with their rows, and perhaps fail."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.settings = runtime.settings
+        self.direct = self
         self._runtime = runtime
         self.begun = 0
         self.has_begun = asyncio.Event()
         self.gate = asyncio.Event()
         self.failing = False
 
-    @asynccontextmanager
-    async def transaction(self, *, readonly: bool = False) -> AsyncIterator[AsyncSession]:
-        async with self._runtime.transaction(readonly=readonly) as session:
-            await session.execute(text("SELECT 1"))
-            self.begun += 1
-            self.has_begun.set()
-            yield session
-            await self.gate.wait()
-            if self.failing:
-                raise DatabaseTimeout
+    async def fetch(self, statement: Statement) -> list[asyncpg.Record]:
+        rows = await self._runtime.direct.fetch(statement)
+        self.begun += 1
+        self.has_begun.set()
+        await self.gate.wait()
+        if self.failing:
+            raise DatabaseTimeout
+        return rows
 
 
 async def test_a_hanging_database_is_waited_for_once(settings: Settings, runtime: Runtime) -> None:
