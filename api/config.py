@@ -154,9 +154,11 @@ class Settings(BaseModel):
         given: dict[str, Any] = {}
         for source in (env_file(), os.environ):
             refuse_unknown_variables(source, set(map(variable_name, cls.model_fields)))
-            given |= {name: value for name, value in source.items() if value}
-        # As platforms name it.
-        given.setdefault("APICTL_DATABASE_URL", given.get("DATABASE_URL"))
+            found = {name: value for name, value in source.items() if value}
+            if "DATABASE_URL" in found:
+                # As platforms name it: in the environment, it wins over a file.
+                found.setdefault("APICTL_DATABASE_URL", found["DATABASE_URL"])
+            given |= found
         values = {name: given.get(variable_name(name)) for name in cls.model_fields}
         values |= {name: value for name, value in flags.items() if value is not None}
         try:
@@ -227,8 +229,8 @@ def refuse_unknown_variables(given: Iterable[str], settings: set[str]) -> None:
     """
     known = settings | OTHER_VARIABLES
     for name in sorted(set(given) - known):
-        if name.startswith(PREFIX) and not NOT_OURS.fullmatch(name):
-            nearest = difflib.get_close_matches(name, sorted(known), n=1)
+        if name.upper().startswith(PREFIX) and not NOT_OURS.fullmatch(name):
+            nearest = difflib.get_close_matches(name.upper(), sorted(known), n=1)
             raise BadSettings(
                 f"{name} is not a setting",
                 hint=f"did you mean {nearest[0]}?" if nearest else "see .env.example for every setting",

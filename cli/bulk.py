@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Final
 import typer
 
 from cli.context import Call, command
-from cli.output import Item, Script
+from cli.output import Item, Script, check_fields
 
 if TYPE_CHECKING:
     from api.bulk.schemas import ImportReport, RowResult
@@ -78,8 +78,11 @@ async def import_users(
 
     Example: apictl import-users - --format jsonl --dry-run
     """
-    from api.bulk.schemas import ImportOptions
+    from api.bulk.schemas import ImportOptions, ImportReport
+    from api.core.errors import BadRequest
 
+    # Before anything is imported.
+    check_fields(Item(dict.fromkeys(ImportReport.model_fields)), call.fields)
     how = ImportOptions(
         format=None if file_format is None else file_format.value,
         if_exists=if_exists.value,
@@ -89,10 +92,12 @@ async def import_users(
     bulk = service(call)
     with ExitStack() as stack:
         source = sys.stdin.buffer if file == "-" else stack.enter_context(opened(Path(file)))
-        told = None if results is None else stack.enter_context(writer(results))
+        told = None if results is None else stack.enter_context(writer(results, source))
         watching = asyncio.create_task(watch(call, bulk, size_of(source)))
         try:
             report = await bulk.import_users(pieces(source), how, told=told)
+        except BadRequest as error:
+            raise BadRequest(f"{file}: {error.detail}", cause=error.cause, hint=error.hint) from None
         except asyncio.CancelledError:
             if not (how.atomic or how.dry_run):
                 call.say("What is imported already stays; the same command goes on from there.")
@@ -100,7 +105,7 @@ async def import_users(
         finally:
             watching.cancel()
             await asyncio.wait([watching])
-    say_errors(call, report, atomic=atomic)
+    say_errors(call, report, file, has_results=results is not None, atomic=atomic)
     return Item(report.model_dump(mode="json"), exit_code=9 if report.failed else 0)
 
 
@@ -121,12 +126,17 @@ async def export_users(
     Example: apictl export-users --to users.csv
     """
     from api.bulk.schemas import ExportOptions
+    from api.core.errors import InternalError
 
     how = ExportOptions(format=file_format.value, with_hashes=with_hashes)
     with ExitStack() as stack:
         target = sys.stdout.buffer if to is None else stack.enter_context(replaced(to))
         async for piece in await service(call).export_users(how):
-            target.write(piece)
+            try:
+                target.write(piece)
+                target.flush()
+            except OSError as error:
+                raise InternalError("The output could not be written", cause=error.strerror) from None
     return Script("", "")
 
 
@@ -178,19 +188,21 @@ def size_of(source: IO[bytes]) -> int:
 
 
 @contextmanager
-def writer(file: Path) -> "Iterator[Callable[[RowResult], None]]":
-    """Yield what writes each row's result to a file.
+def writer(file: Path, source: IO[bytes]) -> "Iterator[Callable[[RowResult], None]]":
+    """Yield what writes each row's result to a file, which nobody else may read.
 
     Raises:
-        BadRequest: It cannot be written.
+        BadRequest: It cannot be written, or is what is imported.
     """
     from api.core.errors import BadRequest
 
     try:
-        target = file.open("w", encoding="utf-8")
+        if file.exists() and os.path.samestat(file.stat(), os.fstat(source.fileno())):
+            raise BadRequest(f"{file} is what is to be imported", hint="name another file for the results")
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise BadRequest(f"{file} cannot be written", cause=error.strerror) from None
-    with target:
+    with os.fdopen(descriptor, "w", encoding="utf-8") as target:
         yield lambda result: print(result.model_dump_json(exclude_none=True), file=target)
 
 
@@ -203,7 +215,10 @@ def replaced(file: Path) -> Iterator[IO[bytes]]:
     """
     from api.core.errors import BadRequest
 
-    new = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    if file.exists() and not file.is_file():
+        # Nothing takes the place of a folder, or of a device.
+        raise BadRequest(f"{file} is no file")
+    new = file.parent / f".{file.name}.{secrets.token_hex(4)}"
     try:
         with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target:
             yield target
@@ -214,17 +229,14 @@ def replaced(file: Path) -> Iterator[IO[bytes]]:
         new.unlink(missing_ok=True)
 
 
-def say_errors(call: Call, report: "ImportReport", *, atomic: bool) -> None:
+def say_errors(call: Call, report: "ImportReport", file: str, *, has_results: bool, atomic: bool) -> None:
     """Tell the person which rows were refused, and why."""
     for error in report.errors[:SAID]:
-        place = (
-            f"line {error.line}"
-            + (f", {error.field}" if error.field else "")
-            + (f" ({error.email})" if error.email else "")
-        )
-        call.say(f"{place}: {error.message}")
+        column = f", {error.field}" if error.field else ""
+        whose = f" ({error.email})" if error.email else ""
+        call.say(f"{file}, line {error.line}{column}{whose}: {error.message}")
     if report.failed > SAID:
-        call.say(f"… and {report.failed - SAID} more; --results FILE has them all")
+        call.say(f"… and {report.failed - SAID} more" + ("" if has_results else "; --results FILE has them all"))
     if atomic and report.failed:
         call.say("Nothing was imported, because of those.")
 

@@ -1,4 +1,4 @@
-"""The command table: a line for each command. Its module is imported only when it runs."""
+"""The command table: a line for each command. Its module is imported only when it runs, or is completed."""
 
 from importlib import import_module
 from typing import Any, Final, NamedTuple

@@ -46,10 +46,14 @@ compdef _apictl apictl
 function __apictl_offers
     set -l words (commandline --tokenize --current-process --cut-at-cursor)
     set -l current (commandline --current-token --cut-at-cursor)
-    apictl --complete fish $words[2..] "$current" 2>/dev/null
+    set -l offers (apictl --complete fish $words[2..] "$current" 2>/dev/null)
+    if test (count $offers) -gt 0
+        printf '%s\\n' $offers
+    else
+        __fish_complete_path "$current"
+    end
 end
-complete --command apictl --keep-order --arguments '(__apictl_offers)'
-complete --command apictl --no-files --condition 'test -n "$(__apictl_offers)"'
+complete --command apictl --keep-order --no-files --arguments '(__apictl_offers)'
 """,
 }
 

@@ -4,18 +4,19 @@ The bridge runs every coroutine, by `cli.signals.complete` (Typer would accept a
 exit 0), and adds the options that every command has. Failures become exit codes in `cli.main`.
 """
 
+import gc
 import inspect
 import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import typer
-
+from cli import THRESHOLD
 from cli.errors import printable
-from cli.output import Format, Item, Listing, Script, Style, check_fields
+from cli.options import OPTIONS, Kind
+from cli.output import Item, Listing, Script, Style, check_fields
 from cli.signals import at_a_prompt, complete
 
 if TYPE_CHECKING:
@@ -30,10 +31,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Q = TypeVar("Q", bound="BaseModel")
-
-Kind = Literal["read", "write", "destroy", "bulk", "export", "schema", "rewind", "source", "host", "remote", "plain"]
-"""What a command does: reads, writes, destroys (and asks first), writes or reads without end, makes the schema, takes
-it back (and asks first), writes source, serves, asks a server, or says what it knows by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,50 +123,6 @@ class Shown:
     style: Style
 
 
-SHARED_PANEL = "Options of every command"
-
-
-def option(*names: str, text: str) -> Any:
-    """Return the declaration of an option that every command has."""
-    return typer.Option(*names, help=text, rich_help_panel=SHARED_PANEL, show_default=False)
-
-
-COMMON: dict[str, tuple[Any, Any]] = {
-    "output": (Annotated[Format | None, option("--output", "-o", text="How to print the result.")], None),
-    "fields": (Annotated[str | None, option("--fields", text="Only these fields, separated by commas.")], None),
-    "quiet": (Annotated[bool, option("--quiet", "-q", text="Print no messages, only data and errors.")], False),
-    # Read from the command line before it is parsed (see `cli.main.without_colors`); here for the help.
-    "no_color": (Annotated[bool, option("--no-color", text="No colours (also NO_COLOR).")], False),
-    "no_input": (Annotated[bool, option("--no-input", text="Never ask: fail with exit code 2.")], False),
-    "debug": (Annotated[bool, option("--debug", text="Show the traceback of an internal error.")], False),
-}
-ACTING: dict[str, tuple[Any, Any]] = {
-    "as_user": (
-        Annotated[str | None, option("--as", text="Do only what this user (id or e-mail) may do.")],
-        None,
-    )
-}
-MUTATING: dict[str, tuple[Any, Any]] = {
-    "dry_run": (Annotated[bool, option("--dry-run", text="Do everything, then undo it.")], False),
-}
-DESTROYING: dict[str, tuple[Any, Any]] = {
-    "yes": (Annotated[bool, option("--yes", "-y", text="Do not ask for confirmation.")], False),
-}
-OPTIONS: dict[Kind, dict[str, tuple[Any, Any]]] = {
-    "read": COMMON | ACTING,
-    "write": COMMON | ACTING | MUTATING,
-    "destroy": COMMON | ACTING | MUTATING | DESTROYING,
-    "bulk": COMMON | ACTING | MUTATING,
-    "export": COMMON | ACTING,
-    "schema": COMMON | MUTATING,
-    "rewind": COMMON | MUTATING | DESTROYING,
-    "source": COMMON,
-    "host": COMMON,
-    "remote": COMMON,
-    "plain": {},
-}
-
-
 def command(kind: Kind) -> Callable[[Body | HostBody], Callable[..., Shown | None]]:
     """Make a body that takes a Call into a command that Typer can run; a host's is a plain function."""
 
@@ -218,6 +171,9 @@ def carry_out(kind: Kind, body: Body | HostBody, arguments: dict[str, Any], opti
         dry_run=options.get("dry_run", False),
         yes=options.get("yes", False),
     )
+    if kind in {"host", "bulk", "export"}:
+        # What goes on for long makes garbage.
+        gc.set_threshold(*THRESHOLD)
     if kind == "host":
         body(call, **arguments)
         return None

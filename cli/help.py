@@ -12,6 +12,7 @@ HEADING: Final = "\x1b[1m{}\x1b[0m"
 # The longest line that reads well, and the column where texts begin at the latest.
 WIDEST: Final = 100
 FAR: Final = 30
+EXAMPLE: Final = "Example: "
 
 ROOT: Final = """\
 Manage users, tokens and migrations from the terminal, by the rules of the HTTP API.
@@ -50,18 +51,19 @@ def page(usage: str, text: str, panels: dict[str, list[tuple[str, str]]], epilog
     column = min(FAR, max(len(name) for rows in panels.values() for name, _ in rows) + 4)
     lines = [f"{heading('Usage:')} {usage}"]
     for paragraph in text.split("\n\n"):
-        lines += ["", *textwrap.wrap(paragraph, width)]
+        # An example is there to be copied.
+        lines += ["", *([paragraph] if paragraph.startswith(EXAMPLE) else wrapped(paragraph, width))]
     for name, rows in panels.items():
         lines += ["", heading(f"{name}:"), *definitions(rows, column, width)]
     if epilog:
-        lines += ["", *textwrap.wrap(epilog, width)]
+        lines += ["", *wrapped(epilog, width)]
     return "\n".join(lines)
 
 
 def definitions(rows: Iterable[tuple[str, str]], column: int, width: int) -> Iterator[str]:
     """Yield names, each with its text beside it, or below it where the name is long."""
     for name, text in rows:
-        beside = textwrap.wrap(text, max(width - column, 20)) or [""]
+        beside = wrapped(text, max(width - column, 20)) or [""]
         first = f"  {name}"
         if len(first) + 2 > column:
             yield first
@@ -69,6 +71,11 @@ def definitions(rows: Iterable[tuple[str, str]], column: int, width: int) -> Ite
             beside[0] = first.ljust(column) + beside[0]
             yield beside.pop(0).rstrip()
         yield from (" " * column + line for line in beside)
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Return the lines of a text, whose words and options are whole."""
+    return textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
 
 
 def heading(text: str) -> str:

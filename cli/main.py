@@ -4,6 +4,7 @@ import io
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cli.errors import show, unwritten, wants_json
@@ -29,6 +30,8 @@ def run() -> int:
         # Also while our modules are being imported.
         code = 130
     except OSError as error:
+        if "--debug" in sys.argv:
+            raise
         # Of a text that no command printed: a help, or a failure.
         code = unwritten(error)
     return code
@@ -50,7 +53,10 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] == ["--complete"]:
         from cli.offers import complete
 
-        print(complete(arguments[1], arguments[2:]), end="")
+        # A key press says nothing, whatever is wrong: the command will.
+        with suppress(Exception):
+            _, shell, *typed = arguments
+            print(complete(shell, typed), end="")
         return 0
     if arguments in ([], ["--help"], ["-h"]):
         from cli.help import root_help

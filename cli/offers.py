@@ -6,7 +6,6 @@ Typer, which takes most of the time, is imported only behind the name of a comma
 import inspect
 import os
 import shlex
-from contextlib import suppress
 from enum import Enum
 from typing import Any, Final, get_args
 
@@ -15,6 +14,8 @@ from cli.commands import COMMANDS
 Offer = tuple[str, str]
 """What may stand there, and a word about it."""
 
+HELP: Final = ("--help", "Print this help.")
+SECONDS: Final = 0.5
 # By the name of a parameter; what is new, or a secret, is not there to be offered.
 KINDS: Final = {
     ("*", "user"): "user",
@@ -77,7 +78,7 @@ def offered(typed: list[str]) -> list[Offer]:
     *before, current = typed or [""]
     if not before:
         if current.startswith("-"):
-            return [("--help", "Print this help."), ("--version", "Print the version.")]
+            return [HELP, ("--version", "Print the version.")]
         return [(name, entry.summary) for name, entry in COMMANDS.items()]
     if before[0] not in COMMANDS:
         return []
@@ -97,9 +98,10 @@ def of_command(name: str, before: list[str], current: str) -> list[Offer]:
         return values(name, options[before[-1]], current)
     if current.startswith("-"):
         taken = {one.name for one in map(options.get, before) if one is not None and not one.multiple}
-        return [
+        found = [
             (text, one.help or "") for text, one in options.items() if text.startswith("--") and one.name not in taken
         ]
+        return [*found, HELP]
     given = [
         word
         for last, word in zip(["", *before], before, strict=False)
@@ -111,6 +113,10 @@ def of_command(name: str, before: list[str], current: str) -> list[Offer]:
 def values(name: str, parameter: Any, start: str) -> list[Offer]:
     """Return the values of a parameter that begin so."""
     found = choices(name, parameter)
+    if parameter.name in {"scopes", "can"}:
+        from api.core.actor import SCOPE_TEXTS
+
+        return [*SCOPE_TEXTS.items()]
     if found:
         return [(choice, "") for choice in found]
     kind = KINDS.get((name, parameter.name), KINDS.get(("*", parameter.name)))
@@ -127,15 +133,17 @@ def choices(name: str, parameter: Any) -> list[str]:
 
 
 def suggested(kind: str, start: str) -> list[Offer]:
-    """Return what the database has of a kind; nothing if it cannot be asked now."""
+    """Return what the database has of a kind."""
     import asyncio
+    import signal
 
+    # Whatever takes longer, a name server too, is too late.
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
     # As in cli.context.
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "true"
     from api.config import Settings
-    from api.core.suggestions import suggestions
+    from api.core.actor import Actor
+    from api.suggestions.service import SuggestionService
 
-    # A key press says nothing, whatever is wrong: the command will.
-    with suppress(Exception):
-        return asyncio.run(suggestions(Settings.load(), kind, start))
-    return []
+    return asyncio.run(SuggestionService(Settings.load(), Actor.operator("TAB")).suggest(kind, start))

@@ -253,8 +253,6 @@ def application() -> "FastAPI":
     # What is there now stays: to look through it again and again is what the slowest of a hundred requests wait for.
     gc.collect()
     gc.freeze()
-    # As Python has it: cli.start puts it off.
-    gc.set_threshold(700, 10, 10)
     return app
 
 

@@ -15,7 +15,7 @@ def run() -> "NoReturn":
     """Run `apictl` as a process: print, flush, exit."""
     # A stream that the caller has closed is written to in vain, and no reason to fail.
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115
-    sys.stderr = sys.stderr or sys.stdout
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
     if sys.argv[1:] in (["--version"], ["-V"]):
         leave(0, f"apictl {__version__}\n")
     # Else a tenth of a command's time goes into looking for garbage among modules, which are none.

@@ -12,9 +12,9 @@ from typing import Any, Final, NamedTuple
 
 from cli.app import build
 from cli.commands import COMMANDS, load
-from cli.context import SHARED_PANEL
 from cli.help import ROOT_OPTIONS
 from cli.offers import choices
+from cli.options import SHARED_PANEL
 
 EXAMPLE: Final = "Example: "
 

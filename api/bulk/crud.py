@@ -5,7 +5,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import select, text
+from sqlalchemy import ARRAY, Text, any_, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.roles.models import Role
@@ -13,6 +13,7 @@ from api.users.models import User
 
 COLUMNS: Final = (
     "id",
+    "line",
     "email",
     "full_name",
     "is_active",
@@ -24,7 +25,7 @@ COLUMNS: Final = (
 )
 STAGING: Final = text("""
     CREATE TEMPORARY TABLE IF NOT EXISTS staged_users (
-        id uuid, email text COLLATE "C", full_name text, is_active boolean, is_superuser boolean,
+        id uuid, line bigint, email text COLLATE "C", full_name text, is_active boolean, is_superuser boolean,
         roles text[], email_verified_at timestamptz, created_at timestamptz, password_hash text
     ) ON COMMIT DELETE ROWS
 """)
@@ -37,7 +38,7 @@ MERGE: Final = text("""
         SELECT id, email, full_name, is_active, is_superuser, roles, email_verified_at, coalesce(created_at, now()),
                password_hash
         FROM staged_users
-        ORDER BY email
+        ORDER BY email, line
         ON CONFLICT (email) DO NOTHING
         RETURNING id, email, is_superuser
     ), noted AS (
@@ -51,6 +52,12 @@ MERGE: Final = text("""
 LEFT_OUT: Final = text(
     "SELECT id FROM staged_users WHERE NOT EXISTS (SELECT FROM users WHERE users.id = staged_users.id)"
 )
+
+
+async def take_turn(session: AsyncSession, *, alone: bool) -> None:
+    """Wait until nobody imports who wants to be alone; or, to be alone, until nobody does."""
+    way = "pg_advisory_xact_lock" if alone else "pg_advisory_xact_lock_shared"
+    await session.execute(text(f"SELECT {way}(hashtextextended('apictl:import', 0))"))
 
 
 async def insert_users(session: AsyncSession, records: Sequence[tuple[Any, ...]], **entry: Any) -> set[UUID]:
@@ -74,7 +81,9 @@ async def insert_users(session: AsyncSession, records: Sequence[tuple[Any, ...]]
 
 async def keep_roles(session: AsyncSession, names: Collection[str]) -> dict[str, list[str]]:
     """Return the scopes of these roles, which nobody deletes before the transaction ends."""
-    rows = await session.execute(select(Role.name, Role.scopes).where(Role.name.in_(names)).with_for_update(read=True))
+    # One parameter, however many there are.
+    named = Role.name == any_(literal([*names], ARRAY(Text)))
+    rows = await session.execute(select(Role.name, Role.scopes).where(named).with_for_update(read=True))
     return {row.name: row.scopes for row in rows}
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import difflib
-import io
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -11,9 +10,9 @@ from typing import Any, Final, Literal, NamedTuple
 import orjson
 
 from api.core.errors import BadRequest
-from api.core.foreign_hashes import canonical
+from api.core.foreign_hashes import canonical, from_firebase, from_keycloak
 from api.core.text import one_line, storable
-from api.users.schemas import SLUG, canonical_email
+from api.users.schemas import MAX_EMAIL, SLUG, canonical_email
 
 FileFormat = Literal["csv", "jsonl"]
 # As export_users writes them; all but the address may be left out.
@@ -27,8 +26,11 @@ FIELDS: Final = (
     "created_at",
     "password_hash",
 )
-# A record that is longer is none: a quote that nobody closed, or another kind of file.
-MOST: Final = 1024 * 1024
+# A record that is longer is none, in bytes: a quote that nobody closed, or another kind of file.
+MOST: Final = 16 * 1024
+MOST_ROLES: Final = 100
+# What csv says of a record whose quotes are open at the end.
+UNFINISHED: Final = "unexpected end of data"
 YES: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 ROLE: Final = re.compile(SLUG)
 # A spreadsheet would take what begins so for a formula; an apostrophe before it is export_users's.
@@ -98,56 +100,48 @@ class Reader:
         found = self._rest + piece
         if self._form is None and (begun := found.lstrip(b"\xef\xbb\xbf \t\r\n")):
             self._form = "jsonl" if begun.startswith((b"{", b"[")) else "csv"
-        if last:
-            whole, self._rest = found, b""
-        else:
-            end = self._end(found)
-            whole, self._rest = found[:end], found[end:]
-            if len(self._rest) > MOST:
-                line = self._line + whole.count(b"\n")
-                raise BadRequest(
-                    f"The record that begins in line {line} does not end",
-                    hint='is there a " that nobody closed?',
-                )
-        if not whole:
-            return
+        end = len(found) if last else found.rfind(b"\n") + 1
+        whole, self._rest = found[:end], found[end:]
         if self._line == 1:
             whole = whole.removeprefix(b"\xef\xbb\xbf")
         # What is not UTF-8 becomes what no text may have: its row says so, and the others are read.
-        text = whole.decode(errors="surrogateescape")
-        yield from self._of_csv(text) if self._form == "csv" else self._of_jsonl(text)
+        lines = whole.decode(errors="surrogateescape").split("\n")
+        lines = [*(f"{line}\n" for line in lines[:-1]), *filter(None, lines[-1:])]
+        yield from self._of_csv(lines, last=last) if self._form == "csv" else self._of_jsonl(lines)
+        if len(self._rest) > MOST:
+            raise BadRequest(f"line {self._line}: there is a record without an end", hint='is there a " too many?')
+        if last and not self._columns and self._form != "jsonl":
+            raise BadRequest("There is nothing in it", hint=f"CSV begins with its columns: {', '.join(FIELDS)}")
 
-    def _end(self, found: bytes) -> int:
-        """Return where the last complete record ends: behind a line's end that is in no quotes."""
-        end = found.rfind(b"\n") + 1
-        while end and self._form == "csv" and found.count(b'"', 0, end) % 2:
-            end = found.rfind(b"\n", 0, end - 1) + 1
-        return end
-
-    def _of_jsonl(self, text: str) -> Iterator[Row]:
-        for line, record in enumerate(text.split("\n"), self._line):
+    def _of_jsonl(self, lines: list[str]) -> Iterator[Row]:
+        for line, record in enumerate(lines, self._line):
             if record.strip():
-                yield row(line, record, of_json)
-        self._line += text.count("\n")
+                yield row(line, record.rstrip("\n"), of_json)
+        self._line += len(lines)
 
-    def _of_csv(self, text: str) -> Iterator[Row]:
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        first = line = self._line
+    def _of_csv(self, lines: list[str], *, last: bool) -> Iterator[Row]:
+        reader = csv.reader(lines, strict=True)
         while True:
+            begins = reader.line_num
             try:
                 record = next(reader, None)
             except csv.Error as error:
-                yield Refused(line, "", RowRefused("", f"it is no CSV: {error}", "csv"))
-                line = first + reader.line_num
+                if str(error) == UNFINISHED and not last:
+                    # Its end is in another piece.
+                    self._rest = "".join(lines[begins:]).encode(errors="surrogateescape") + self._rest
+                    self._line += begins
+                    return
+                if not self._columns:
+                    raise BadRequest(f"line {self._line + begins}: it is no CSV: {error}") from None
+                yield Refused(self._line + begins, "", RowRefused("", f"it is no CSV: {error}", "csv"))
                 continue
             if record is None:
                 break
-            if not self._columns:
-                self._columns = columns(record)
+            if record and not self._columns:
+                self._columns = columns(record, self._line + begins)
             elif record:
-                yield row(line, record, self._of_record)
-            line = first + reader.line_num
-        self._line = line
+                yield row(self._line + begins, record, self._of_record)
+        self._line += len(lines)
 
     def _of_record(self, record: list[str]) -> dict[str, Any]:
         if len(record) != len(self._columns):
@@ -161,12 +155,13 @@ class Reader:
                 given[name] = value
         if "roles" in given:
             given["roles"] = given["roles"].split()
-        if "full_name" in given and FORMULA.match(given["full_name"]):
-            given["full_name"] = given["full_name"].removeprefix("'")
+        for name in ("email", "full_name"):
+            if name in given and FORMULA.match(given[name]):
+                given[name] = given[name].removeprefix("'")
         return given
 
 
-def columns(names: list[str]) -> list[str]:
+def columns(names: list[str], line: int) -> list[str]:
     """Return the columns that a file says it has.
 
     Raises:
@@ -179,10 +174,10 @@ def columns(names: list[str]) -> list[str]:
         hint = f"did you mean {nearest[0]}?" if nearest else f"the columns are: {', '.join(FIELDS)}"
         if unknown[0] == "password":
             hint = "passwords are imported as their hashes: password_hash"
-        raise BadRequest(f"line 1: there is no column {unknown[0][:100]!a}", hint=hint)
+        raise BadRequest(f"line {line}: there is no column {unknown[0][:100]!a}", hint=hint)
     if "email" not in found or len(set(found)) < len(found):
         problem = "no column email" if "email" not in found else "a column twice"
-        raise BadRequest(f"line 1: there is {problem}", hint=f"the columns are: {', '.join(FIELDS)}")
+        raise BadRequest(f"line {line}: there is {problem}", hint=f"the columns are: {', '.join(FIELDS)}")
     return found
 
 
@@ -194,8 +189,8 @@ def of_json(record: str) -> dict[str, Any]:
     """
     try:
         given = orjson.loads(record)
-    except ValueError as error:
-        raise RowRefused("", f"it is no JSON: {str(error).partition(':')[0]}", "json") from None
+    except orjson.JSONDecodeError as error:
+        raise RowRefused("", f"it is no JSON: {error.msg}, in column {error.colno}", "json") from None
     if not isinstance(given, dict):
         raise RowRefused("", "it is no JSON object", "json")
     unknown = [name for name in given if name not in FIELDS]
@@ -213,7 +208,7 @@ def row(line: int, record: Any, read: Callable[[Any], dict[str, Any]]) -> Row:
     except RowRefused as why:
         email = given.get("email")
         # So that a person finds it; what cannot be printed is none.
-        return Refused(line, email if isinstance(email, str) and email.isprintable() else "", why)
+        return Refused(line, email[:MAX_EMAIL] if isinstance(email, str) and email.isprintable() else "", why)
 
 
 def new_user(line: int, given: dict[str, Any]) -> NewUser:
@@ -222,9 +217,11 @@ def new_user(line: int, given: dict[str, Any]) -> NewUser:
     Raises:
         RowRefused: A field is missing, or not good.
     """
-    roles = given.get("roles", ())
-    if roles and not (isinstance(roles, list) and all(isinstance(name, str) and ROLE.match(name) for name in roles)):
+    roles = given.get("roles", [])
+    if not isinstance(roles, list) or not all(isinstance(name, str) and ROLE.fullmatch(name) for name in roles):
         raise RowRefused("roles", "they are no list of names of roles")
+    if len(roles) > MOST_ROLES:
+        raise RowRefused("roles", f"they are more than {MOST_ROLES}")
     for name in ("is_active", "is_superuser"):
         if not isinstance(given.get(name, False), bool):
             raise RowRefused(name, "it is neither true nor false", "bool_type")
@@ -250,12 +247,27 @@ def checked(given: dict[str, Any], name: str, read: Callable[[str], Any]) -> Any
     value = given.get(name)
     if value is None and name != "email":
         return None
+    if isinstance(value, dict) and name == "password_hash":
+        value = checked({name: of_parts(value)}, name, str)
     if not isinstance(value, str):
         raise RowRefused(name, "it is missing" if value is None else "it is no text", "missing")
     try:
         return read(value)
     except ValueError as error:
         raise RowRefused(name, str(error)) from None
+
+
+def of_parts(parts: dict[str, Any]) -> str:
+    """Return the hash that Keycloak or Firebase has in parts: a credential, or what `from_firebase` takes.
+
+    Raises:
+        RowRefused: They are not good.
+    """
+    try:
+        return from_keycloak(parts) if "credentialData" in parts else from_firebase(**parts)
+    except (TypeError, ValueError) as error:
+        problem = "it is neither a credential of Keycloak's nor the parts of a hash of Firebase's"
+        raise RowRefused("password_hash", problem if isinstance(error, TypeError) else str(error)) from None
 
 
 def full_name(text: str) -> str:
@@ -269,9 +281,12 @@ def moment(text: str) -> datetime:
     """Return a time; one that names no zone is UTC."""
     try:
         found = datetime.fromisoformat(text)
-        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+        found = found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         raise ValueError("it is no time as 2026-11-26T09:00:00Z") from None
+    if found > datetime.now(UTC):
+        raise ValueError("it is in the future")
+    return found
 
 
 def password_hash(text: str) -> str:

@@ -19,6 +19,12 @@ FILE: Final[dict[str, Any]] = {media_type: {"schema": {"type": "string"}} for me
 PIECE: Final = 8 * 1024
 
 
+async def sent(request: Request) -> AsyncIterator[bytes]:
+    """Yield a request's body, the first piece when all of it is there."""
+    async for piece in pieces(await request.body()):
+        yield piece
+
+
 async def pieces(body: bytes) -> AsyncIterator[bytes]:
     """Yield a body a piece at a time, so that others come between."""
     for start in range(0, len(body), PIECE):
@@ -36,8 +42,7 @@ async def import_users(
     request: Request, bulk: CurrentBulk, how: Annotated[ImportOptions, Query()], response: Response
 ) -> ImportReport:
     """Create a user for each row of a file: CSV or JSONL, as the body."""
-    # Whole, before there is a transaction that a slow sender would keep open.
-    report = await bulk.import_users(pieces(await request.body()), how)
+    report = await bulk.import_users(sent(request), how)
     response.status_code = 207 if report.failed else 200
     return report
 

@@ -66,7 +66,10 @@ class RowResult(BaseModel):
 
     line: int
     email: str
-    status: Literal["created", "unchanged", "failed"]
+    status: Annotated[
+        Literal["created", "accepted", "unchanged", "failed"],
+        Field(description="`accepted`: whether it was created is in the report, because all are or none."),
+    ]
     id: UUID | None = None
     field: str | None = None
     code: str | None = None

@@ -4,19 +4,22 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from dataclasses import dataclass, field, replace
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.audit import crud as audit
 from api.bulk import crud
 from api.bulk.reading import NewUser, Reader, Refused, Row, RowRefused
 from api.bulk.schemas import MOST_ERRORS, ExportOptions, ImportOptions, ImportReport, RowError, RowResult
 from api.bulk.writing import written
 from api.core.actor import ALL_SCOPES, Actor, Scope, scopes_named
+from api.core.errors import BadRequest
 from api.core.ids import uuid7
 from api.core.runtime import Runtime
+from api.users.records import UserRecords
 
 # Rows that are merged at once, in a transaction of their own unless all are in one; and rows of an export at once.
 BATCH: Final = 5000
@@ -54,6 +57,7 @@ class BulkService:
         self.counts = Counts()
         self._told: Callable[[RowResult], None] | None = None
         self._if_exists = "skip"
+        self._together = False
 
     async def import_users(
         self,
@@ -79,24 +83,37 @@ class BulkService:
         """
         self._actor.require(Scope.USERS_WRITE)
         self._told, self._if_exists = told, how.if_exists
+        self._together = how.atomic or how.dry_run
         counts = self.counts
         reader = Reader(how.format)
-        together = how.atomic or how.dry_run
+        # Before there is a transaction: who sends a request's body slowly keeps nobody else waiting.
+        first = await anext(pieces, b"")
         async with AsyncExitStack() as stack:
+            # A few thousand rows may take longer than a statement of a request.
+            engine = await stack.enter_async_context(self._runtime.patient_engine())
+            self._runtime = replace(self._runtime, engine=engine)
             session = None
-            if together:
+            if self._together:
                 session = await stack.enter_async_context(self._runtime.transaction(rollback=how.dry_run))
+                await crud.take_turn(session, alone=True)
             merging: deque[asyncio.Task[Results]] = deque()
             try:
-                async for batch in batches(pieces, reader, counts):
+                async for batch in batches(first, pieces, reader, counts):
                     # The database works while the next rows are read.
-                    if len(merging) >= (1 if together else AT_ONCE):
+                    if len(merging) >= (1 if self._together else AT_ONCE):
                         self._count(await merging[0])
                         merging.popleft()
                     merging.append(asyncio.create_task(self._store(batch, session)))
                 while merging:
                     self._count(await merging[0])
                     merging.popleft()
+            except BadRequest as error:
+                # Of the file: what is before the place is imported, unless all are in one transaction.
+                while merging:
+                    self._count(await merging[0])
+                    merging.popleft()
+                done = 0 if self._together else counts.created
+                raise BadRequest(error.detail, cause=f"{done} users were created", hint=error.hint) from None
             finally:
                 for task in merging:
                     task.cancel()
@@ -118,9 +135,12 @@ class BulkService:
         if session is not None:
             return await self._merged(batch, session)
         async with self._runtime.transaction() as own:
+            await crud.take_turn(own, alone=False)
             return await self._merged(batch, own)
 
     async def _merged(self, batch: list[Row], session: AsyncSession) -> Results:
+        # Meanwhile somebody may have ended the session, or taken what it could do.
+        await UserRecords(session, self._actor).require_still()
         names = {name for row in batch if isinstance(row, NewUser) for name in row.roles}
         roles = await crud.keep_roles(session, names) if names else {}
         results: Results = []
@@ -130,7 +150,7 @@ class BulkService:
             user_id = None
             if isinstance(row, NewUser) and why is None:
                 user_id = uuid7()
-                records.append((user_id, *row[1:]))
+                records.append((user_id, *row))
             results.append((row, user_id, why))
         if not records:
             return results
@@ -151,6 +171,9 @@ class BulkService:
         """Return why the actor may not create this user; None if they may."""
         if row.is_superuser and not self._actor.scopes >= ALL_SCOPES:
             return RowRefused("is_superuser", "only whoever may do everything makes superusers", "missing-scope")
+        if (row.email_verified_at or row.created_at) and not self._actor.scopes >= ALL_SCOPES:
+            name = "email_verified_at" if row.email_verified_at else "created_at"
+            return RowRefused(name, "only whoever may do everything says when something was", "missing-scope")
         for name in row.roles:
             if name not in roles:
                 return RowRefused("roles", f"there is no role {name}", "role-not-found")
@@ -175,7 +198,7 @@ class BulkService:
             else:
                 counts.unchanged += 1
             if self._told is not None:
-                self._told(result_of(row, user_id, why))
+                self._told(result_of(row, user_id, why, is_certain=not self._together))
 
     async def export_users(self, how: ExportOptions) -> AsyncIterator[bytes]:
         """Return a file of all people, as `import_users` reads it, in the order of their addresses.
@@ -189,6 +212,8 @@ class BulkService:
         if how.with_hashes:
             # Whoever has a hash may find the password, and be its owner.
             self._actor.require_power_over(ALL_SCOPES)
+            async with self._runtime.transaction() as session:
+                await audit.add(session, self._actor, action="user.export", target="user", target_id=None, detail={})
         return self._exported(how)
 
     async def _exported(self, how: ExportOptions) -> AsyncIterator[bytes]:
@@ -204,33 +229,43 @@ class BulkService:
             email = people[-1].email or ""
 
 
-def result_of(row: Row, user_id: UUID | None, why: RowRefused | None) -> RowResult:
-    """Return what became of a row."""
+def result_of(row: Row, user_id: UUID | None, why: RowRefused | None, *, is_certain: bool) -> RowResult:
+    """Return what became of a row; what is not certain depends on the others."""
     if why is not None:
         return RowResult(
             line=row.line, email=row.email, status="failed", field=why.field, code=why.code, message=why.message
         )
-    status: Literal["created", "unchanged"] = "unchanged" if user_id is None else "created"
-    return RowResult(line=row.line, email=row.email, status=status, id=user_id)
+    if user_id is None:
+        return RowResult(line=row.line, email=row.email, status="unchanged")
+    if not is_certain:
+        return RowResult(line=row.line, email=row.email, status="accepted")
+    return RowResult(line=row.line, email=row.email, status="created", id=user_id)
 
 
-async def batches(pieces: AsyncIterator[bytes], reader: Reader, counts: Counts) -> AsyncIterator[list[Row]]:
-    """Yield the rows of a file, so many at once."""
+async def batches(
+    first: bytes, pieces: AsyncIterator[bytes], reader: Reader, counts: Counts
+) -> AsyncIterator[list[Row]]:
+    """Yield the rows of a file, so many at once.
+
+    Raises:
+        BadRequest: It is no such file; what is before that place was yielded.
+    """
     batch: list[Row] = []
-    async for piece, last in with_end(pieces):
+    failure: BadRequest | None = None
+    piece = first
+    while failure is None:
         counts.read += len(piece)
-        for row in reader.rows(piece, last=last):
-            batch.append(row)
-            counts.rows += 1
-            if len(batch) >= BATCH:
-                yield batch
-                batch = []
-    if batch:
-        yield batch
-
-
-async def with_end(pieces: AsyncIterator[bytes]) -> AsyncIterator[tuple[bytes, bool]]:
-    """Yield the pieces, and then that nothing follows."""
-    async for piece in pieces:
-        yield piece, False
-    yield b"", True
+        try:
+            for row in reader.rows(piece, last=not piece):
+                batch.append(row)
+                counts.rows += 1
+        except BadRequest as error:
+            failure = error
+        if len(batch) >= BATCH or (batch and (failure is not None or not piece)):
+            yield batch
+            batch = []
+        if not piece:
+            break
+        piece = await anext(pieces, b"")
+    if failure is not None:
+        raise failure

@@ -12,13 +12,13 @@ from bcrypt import checkpw
 
 # What somebody else's hash may cost, every time that its owner logs in: with each of these, about five seconds of a
 # core, which nobody else can use. Who brings dearer ones could hold up everybody.
-ARGON2_KIBIBYTES: Final = 1024 * 1024
+ARGON2_KIBIBYTES: Final = 256 * 1024
 ARGON2_PASSES: Final = 100
-ARGON2_KIBIBYTES_OF_ALL_PASSES: Final = 4 * ARGON2_KIBIBYTES
+ARGON2_KIBIBYTES_OF_ALL_PASSES: Final = 16 * ARGON2_KIBIBYTES
 ARGON2_LANES: Final = 64
 BCRYPT_ROUNDS: Final = 16
 PBKDF2_ITERATIONS: Final = 5_000_000
-SCRYPT_KIBIBYTES: Final = 1024 * 1024
+SCRYPT_KIBIBYTES: Final = 256 * 1024
 # Python carries these out itself, and the event loop has to wait for it: a quarter of a second.
 PHPASS_ROUNDS: Final = 19
 

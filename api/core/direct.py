@@ -112,6 +112,11 @@ class Direct:
         closing.add_done_callback(self._closing.discard)
 
     async def _end(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._timeout):
+                # What nobody waits for any more has its connection still.
+                for _ in range(CONNECTIONS):
+                    await self._places.acquire()
         await asyncio.gather(*(lookup.ended() for lookup in self._lookups.values()))
         await asyncio.gather(*self._closing, *(close(connection) for connection in self._idle))
 

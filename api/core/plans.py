@@ -12,7 +12,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, NamedTuple
 
-import orjson
 from fastapi.datastructures import DefaultPlaceholder
 from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import request_body_to_args, request_params_to_args
@@ -27,12 +26,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from api.core.forms import Model, flat
+from api.core.answers import Answer, flat, plainly
+from api.core.forms import Model
 from api.core.problems import is_json
 
 # No value: a dependency that could not be called, because what it takes was refused.
 MISSING: Final = object()
-JSON: Final = (b"content-type", b"application/json")
 NO_QUERY: Final = QueryParams()
 Handle = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -192,11 +191,7 @@ class Plan:
                 arguments = await self._arguments(step, request, body, response, values, errors)
             else:
                 # Most are like this one. To await what only makes a dictionary would take as long as to make it.
-                arguments = {name: values[place] for name, place in step.takes}
-                for name in step.request:
-                    arguments[name] = request
-                if step.response is not None:
-                    arguments[step.response] = response
+                arguments = given(step, request, response, values)
             if arguments is None:
                 values.append(MISSING)
             elif step.is_generator:
@@ -214,19 +209,15 @@ class Plan:
         step: Step, request: Request, body: Any, response: Response | None, values: list[Any], errors: list[Any]
     ) -> dict[str, Any] | None:
         """Return a step's arguments; None, with more errors, if one of them was refused, or could not be made."""
-        arguments = {name: values[place] for name, place in step.takes}
-        for name in step.request:
-            arguments[name] = request
-        if step.response is not None:
-            arguments[step.response] = response
+        arguments = given(step, request, response, values)
         if not step.is_sent:
             return None if MISSING in arguments.values() else arguments
         found: list[Any] = []
         if step.path:
             arguments |= checked(request_params_to_args(step.path, request.path_params), found)
         if step.query_model is not None:
-            given = request.query_params if request.scope["query_string"] else NO_QUERY
-            arguments |= checked(step.query_model.read(given), found)
+            sent = request.query_params if request.scope["query_string"] else NO_QUERY
+            arguments |= checked(step.query_model.read(sent), found)
         elif step.query:
             arguments |= checked(request_params_to_args(step.query, request.query_params), found)
         if step.headers:
@@ -266,11 +257,9 @@ class Plan:
         if self._field is None:
             return bytes(JSONResponse(jsonable_encoder(answer)).body)
         if type(answer) is self._flat:
-            try:
-                return orjson.dumps(vars(answer), default=str, option=orjson.OPT_UTC_Z)
-            except orjson.JSONEncodeError:
-                # A number beyond 64 bits is Pydantic's.
-                pass
+            written = plainly(answer)
+            if written is not None:
+                return written
         value, errors = self._field.validate(answer, {}, loc=("response",))
         if errors:
             raise ResponseValidationError(errors=errors, body=answer)
@@ -278,14 +267,14 @@ class Plan:
         return content
 
 
-class Answer(Response):
-    """JSON; without what a Response works out, which takes every kind of content: a tenth of a plain answer."""
-
-    def __init__(self, content: bytes, status: int) -> None:
-        self.body = content
-        self.status_code = status
-        self.background = None
-        self.raw_headers = [(b"content-length", b"%d" % len(content)), JSON]
+def given(step: Step, request: Request, response: Response | None, values: list[Any]) -> dict[str, Any]:
+    """Return those of a step's arguments that nobody sends."""
+    arguments = {name: values[place] for name, place in step.takes}
+    for name in step.request:
+        arguments[name] = request
+    if step.response is not None:
+        arguments[step.response] = response
+    return arguments
 
 
 def is_coroutine(call: Any) -> bool:

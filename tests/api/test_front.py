@@ -3,20 +3,20 @@
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import httpx2
-import orjson
 import pytest
 from fastapi import BackgroundTasks, Cookie, Depends, FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, SecretStr, field_serializer
+from pydantic import BaseModel, Field, RootModel, SecretStr, field_serializer
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.config import Settings
-from api.core.forms import flat, plain
+from api.core.answers import flat, plain, plainly
 from api.core.front import Application, Plans
 from api.core.plans import NoPlanError, Plan
 from api.main import ROUTERS, create_app
@@ -141,8 +141,7 @@ def test_what_is_simple_is_written_as_pydantic_writes_it(model: type[BaseModel],
             }
         ).map(lambda values: model.model_construct(None, **values))
     )
-    written = orjson.dumps(vars(value), default=str, option=orjson.OPT_UTC_Z)
-    assert written.decode() == value.model_dump_json()
+    assert plainly(value) == value.model_dump_json().encode()
 
 
 class Single(BaseModel):
@@ -165,7 +164,20 @@ class Shouting(BaseModel):
         return it.upper()
 
 
+class Renamed(BaseModel):
+    it: str = Field(serialization_alias="that")
+
+
+class Computed(BaseModel):
+    it: str
+
+    @cached_property
+    def twice(self) -> str:
+        return self.it * 2
+
+
 def test_what_is_not_simple_is_pydantic_s() -> None:
+    assert [flat(model) for model in (Renamed, Computed, RootModel[list[str]])] == [None] * 3
     assert (flat(Single), flat(Nested), flat(Shouting), flat(list[Single]), flat(None)) == (Single, *[None] * 4)
     assert not any(map(plain, (float, dict[str, int], bytes, SecretStr, Any, list[float], Literal[1])))
 

@@ -225,9 +225,12 @@ def test_a_full_disk_is_one_line_and_exit_1(
 
 
 def test_streams_that_are_closed_are_no_failure(environment: dict[str, str], ada: str) -> None:
-    line = f"'{APICTL}' show-user nobody@example.com >&- 2>&-; echo $?; '{APICTL}' show-user {ada} >&-; echo $?"
+    line = (
+        f"'{APICTL}' show-user nobody@example.com 2>&-; echo $?; '{APICTL}' show-user {ada} >&-; echo $?; "
+        f"'{APICTL}' show-user nobody@example.com >&- 2>&-; echo $?"
+    )
     ended = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True, check=False)
-    assert (ended.stdout, ended.stderr) == ("3\n0\n", "")
+    assert (ended.stdout, ended.stderr) == ("3\n0\n3\n", "")
 
 
 def test_a_reader_that_leaves_ends_it_quietly(environment: dict[str, str], ada: str) -> None:

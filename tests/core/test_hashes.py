@@ -360,10 +360,10 @@ def test_what_is_no_hash_is_refused_and_nobody_s(text: str, problem: str) -> Non
 @pytest.mark.parametrize(
     ("form", "affordable", "dear"),
     [
-        (f"$argon2id$v=19$m={{}},t=1,p=1${SALT}${DIGEST}", 1024 * 1024, 1024 * 1024 + 1),
+        (f"$argon2id$v=19$m={{}},t=1,p=1${SALT}${DIGEST}", 256 * 1024, 256 * 1024 + 1),
         (f"$argon2id$v=19$m={{}},t=1,p=8${SALT}${DIGEST}", 64, 63),
         (f"$argon2id$v=19$m=8,t={{}},p=1${SALT}${DIGEST}", 100, 101),
-        (f"$argon2id$v=19$m=1048576,t={{}},p=1${SALT}${DIGEST}", 4, 5),
+        (f"$argon2id$v=19$m=262144,t={{}},p=1${SALT}${DIGEST}", 16, 17),
         (f"$argon2d$v=19$m=8192,t=1,p={{}}${SALT}${DIGEST}", 64, 65),
         (f"argon2$argon2i$v=19$m=8,t={{}},p=1${SALT}${DIGEST}", 1, 0),
         (f"{BCRYPT[:4]}{{}}{BCRYPT[6:]}", 16, 17),
@@ -375,14 +375,14 @@ def test_what_is_no_hash_is_refused_and_nobody_s(text: str, problem: str) -> Non
         (f"pbkdf2_sha256${{}}$salt${DIGEST}", 1, 0),
         # Two blocks of SHA-1.
         (f"$pbkdf2${{}}${SALT}${DIGEST}", 2_500_000, 2_500_001),
-        (f"$scrypt$ln={{}},r=8,p=1${SALT}${DIGEST}", 20, 21),
-        (f"$scrypt$ln=20,r=8,p={{}}${SALT}${DIGEST}", 1, 2),
+        (f"$scrypt$ln={{}},r=8,p=1${SALT}${DIGEST}", 18, 19),
+        (f"$scrypt$ln=18,r=8,p={{}}${SALT}${DIGEST}", 1, 2),
         (f"$scrypt$ln=1,r={{}},p=1${SALT}${DIGEST}", 1024, 1025),
         (f"$scrypt$ln=1,r=1,p={{}}${SALT}${DIGEST}", 1024, 0),
-        (f"scrypt${{}}$salt$8$1${DIGEST}", 2**20, 2**21),
+        (f"scrypt${{}}$salt$8$1${DIGEST}", 2**18, 2**19),
         ("$P${}ZDzPE45C.e3bTcH1xJ3Ik0sHWJkpu1", "H", "I"),
         ("$P${}ZDzPE45C.e3bTcH1xJ3Ik0sHWJkpu1", "5", "4"),
-        (f"$firebase-scrypt$ln={{}},r=8${SALT}$Bw${DIGEST}${DIGEST}", 20, 21),
+        (f"$firebase-scrypt$ln={{}},r=8${SALT}$Bw${DIGEST}${DIGEST}", 18, 19),
     ],
 )
 def test_what_would_hold_up_everybody_s_login_is_refused(

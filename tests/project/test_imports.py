@@ -21,6 +21,7 @@ HTTP: Final = (
     "api.*.dependencies",
     "api.tokens.route",
     "api.core.dependencies",
+    "api.core.answers",
     "api.core.forms",
     "api.core.front",
     "api.core.plans",

@@ -56,7 +56,7 @@ MATRIX: Final[dict[str, Line]] = {
     "revoke_token": Line(401, 200, 404, 200),
     "create_user": ADMIN._replace(superuser=201, body=NEW),
     "list_users": ADMIN,
-    "import_users": ADMIN,
+    "import_users": ADMIN._replace(superuser=400),
     "export_users": ADMIN,
     "show_me": SELF,
     "update_me": SELF._replace(body=RENAME),

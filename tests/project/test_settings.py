@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.config import Settings, variable_name
+from api.core.errors import BadSettings
 from api.core.passwords import Passwords
 from api.core.runtime import Runtime
 from tests.project.code import ROOT, modules, sources
@@ -49,3 +50,38 @@ def test_env_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("APICTL_TESTS", raising=False)
     assert Settings.load() == Settings()
+
+
+def test_what_is_set_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment wins over the file, also by the name that platforms give it; what is empty says nothing."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("APICTL_TESTS", raising=False)
+    (tmp_path / ".env").write_text("APICTL_DATABASE_URL=postgresql://file/x\nAPICTL_POOL_SIZE=3\n")
+    for name, value in (("DATABASE_URL", "postgresql://platform/x"), ("APICTL_POOL_SIZE", "")):
+        monkeypatch.setenv(name, value)
+    found = Settings.load(listen_port=None, listen_host="127.0.0.2")
+    assert found.database_url is not None
+    assert found.database_url.get_secret_value() == "postgresql://platform/x"
+    assert (found.pool_size, found.listen_port, found.listen_host) == (3, 8000, "127.0.0.2")
+    monkeypatch.setenv("APICTL_DATABASE_URL", "postgresql://ours/x")
+    assert "ours" in str(Settings.load().model_dump()["database_url"].get_secret_value())
+
+
+@pytest.mark.parametrize(
+    ("content", "problem", "hint"),
+    [
+        (b"apictl_pool_size=3\n", "apictl_pool_size is not a setting", "did you mean APICTL_POOL_SIZE?"),
+        (b"APICTL_POL_SIZE=\n", "APICTL_POL_SIZE is not a setting", "did you mean APICTL_POOL_SIZE?"),
+        (b"APICTL_POOL_SIZE=\xff\n", "is not UTF-8 text", ""),
+    ],
+)
+def test_a_file_that_cannot_be_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, problem: str, hint: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("APICTL_TESTS", raising=False)
+    (tmp_path / ".env").write_bytes(content)
+    with pytest.raises(BadSettings) as refused:
+        Settings.load()
+    assert problem in refused.value.detail
+    assert hint in (refused.value.hint or "")

@@ -1,0 +1,54 @@
+"""What a command does, by its kind, and the options that it has for that."""
+
+from typing import Annotated, Any, Literal
+
+import typer
+
+from cli.output import Format
+
+Kind = Literal["read", "write", "destroy", "bulk", "export", "schema", "rewind", "source", "host", "remote", "plain"]
+"""What a command does: reads, writes, destroys (and asks first), writes or reads without end, makes the schema, takes
+it back (and asks first), writes source, serves, asks a server, or says what it knows by itself."""
+
+SHARED_PANEL = "Options of every command"
+
+
+def option(*names: str, text: str) -> Any:
+    """Return the declaration of an option that every command has."""
+    return typer.Option(*names, help=text, rich_help_panel=SHARED_PANEL, show_default=False)
+
+
+COMMON: dict[str, tuple[Any, Any]] = {
+    "output": (Annotated[Format | None, option("--output", "-o", text="How to print the result.")], None),
+    "fields": (Annotated[str | None, option("--fields", text="Only these fields, separated by commas.")], None),
+    "quiet": (Annotated[bool, option("--quiet", "-q", text="Print no messages, only data and errors.")], False),
+    # Read from the command line before it is parsed (see `cli.main.without_colors`); here for the help.
+    "no_color": (Annotated[bool, option("--no-color", text="No colours (also NO_COLOR).")], False),
+    "no_input": (Annotated[bool, option("--no-input", text="Never ask: fail with exit code 2.")], False),
+    "debug": (Annotated[bool, option("--debug", text="Show the traceback of an internal error.")], False),
+}
+ACTING: dict[str, tuple[Any, Any]] = {
+    "as_user": (
+        Annotated[str | None, option("--as", text="Do only what this user (id or e-mail) may do.")],
+        None,
+    )
+}
+MUTATING: dict[str, tuple[Any, Any]] = {
+    "dry_run": (Annotated[bool, option("--dry-run", text="Do everything, then undo it.")], False),
+}
+DESTROYING: dict[str, tuple[Any, Any]] = {
+    "yes": (Annotated[bool, option("--yes", "-y", text="Do not ask for confirmation.")], False),
+}
+OPTIONS: dict[Kind, dict[str, tuple[Any, Any]]] = {
+    "read": COMMON | ACTING,
+    "write": COMMON | ACTING | MUTATING,
+    "destroy": COMMON | ACTING | MUTATING | DESTROYING,
+    "bulk": COMMON | ACTING | MUTATING,
+    "export": COMMON | ACTING,
+    "schema": COMMON | MUTATING,
+    "rewind": COMMON | MUTATING | DESTROYING,
+    "source": COMMON,
+    "host": COMMON,
+    "remote": COMMON,
+    "plain": {},
+}
