@@ -29,6 +29,7 @@ EXIT_CODES: Final = {
     6: "refused",
     7: "try again",
     8: "declined",
+    9: "some rows refused",
     10: "pending",
     11: "schema",
     12: "misconfigured",

@@ -1,25 +1,19 @@
 """Commands that serve: in production, while developing, and for the first five minutes."""
 
-import errno
-import gc
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from api.core.errors import ApictlError, BadSettings, Kind
 from cli.context import Call, command, operator_name
 from cli.secrets import generate
-from cli.signals import HANDLERS, complete
+from cli.serving import LONG_GRACE, config, listen, run_server, url
+from cli.signals import complete
 
 if TYPE_CHECKING:
     import socket
-    from types import FrameType
-
-    from fastapi import FastAPI
-    from uvicorn import Config
 
     from api.config import Settings
 
@@ -27,17 +21,6 @@ Host = Annotated[str | None, typer.Option("--host", help="Address to listen on. 
 Port = Annotated[
     int | None, typer.Option("--port", help="Port; 0 takes a free one. Default: APICTL_LISTEN_PORT.", min=0, max=65535)
 ]
-APPLICATION = "cli.server:application"
-# Seconds that open requests have left when the server is told to stop: a person's, and a load balancer's.
-GRACE, LONG_GRACE = 2, 20
-
-
-class ServerFailed(ApictlError):
-    """The application did not start."""
-
-    kind = Kind.UNAVAILABLE
-    code = "server-failed"
-    title = "The server did not start"
 
 
 @command("host")
@@ -200,145 +183,3 @@ def program() -> str:
     if found is not None and Path(found).absolute() == called:
         return called.name
     return shlex.quote(str(called.relative_to(Path.cwd()) if called.is_relative_to(Path.cwd()) else called))
-
-
-def listen(call: Call, host: str | None, port: int | None) -> "socket.socket":
-    """Return a socket that listens; connections wait in it until the server is ready.
-
-    The flags win over the settings.
-
-    Raises:
-        BadSettings: The address is taken, or not this machine's.
-    """
-    import socket
-
-    host, port = host or call.settings.listen_host, call.settings.listen_port if port is None else port
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        # The protocol by name: without it asyncio leaves Nagle's algorithm on, which holds each answer for 40 ms.
-        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-        listening.listen(2048)
-    except OSError as error:
-        raise BadSettings(
-            f"Cannot listen on {host}:{port}",
-            cause=error.strerror,
-            hint=("perhaps apictl runs there already; or " if error.errno == errno.EADDRINUSE else "")
-            + "choose another: --port, --host, or APICTL_LISTEN_PORT, APICTL_LISTEN_HOST",
-        ) from None
-    listening.set_inheritable(True)
-    return listening
-
-
-def url(listening: "socket.socket") -> str:
-    """Return the address of a listening socket, as a browser takes it."""
-    host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def application() -> "FastAPI":
-    """Return the application, in a process of its own or in a child."""
-    import multiprocessing
-    import signal
-
-    from api.main import create_app
-
-    if multiprocessing.parent_process() is not None:
-        # A lost terminal is told to all of its processes: the parent ends us, in its time.
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    app = create_app()
-    # Now, and not at the first request.
-    app.middleware_stack = app.build_middleware_stack()
-    # What is there now stays: to look through it again and again is what the slowest of a hundred requests wait for.
-    gc.collect()
-    gc.freeze()
-    return app
-
-
-def config(call: Call, application: Any = APPLICATION, **options: Any) -> "Config":
-    """Return uvicorn's configuration."""
-    import uvicorn
-
-    return uvicorn.Config(
-        application,
-        factory=application is APPLICATION,
-        log_level=call.settings.log_level,
-        # Nobody in front of us is believed until somebody says so.
-        proxy_headers=False,
-        server_header=False,
-        **({"timeout_graceful_shutdown": GRACE} | options),
-    )
-
-
-def run_server(settings: "Config", listening: "socket.socket") -> None:
-    """Serve, in this process or in children that this one watches, until a signal says stop.
-
-    Raises:
-        ServerFailed: The application did not start.
-        SystemExit: A signal ended it, 130 or 143.
-    """
-    import signal
-
-    import uvicorn
-    from uvicorn.supervisors import ChangeReload, Multiprocess
-
-    # Children are started by `python -c`, which would look for modules in the current folder first.
-    os.environ["PYTHONSAFEPATH"] = "1"
-    codes = {signal.SIGINT: 130, signal.SIGTERM: 143}
-
-    def hang_up(*_: Any) -> None:
-        # Who serves in a terminal that is lost ends as by SIGTERM.
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        ended.append(129)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    ended: list[int] = []
-    # uvicorn handles signals while it serves, and sends the first one again when it is done. By then nothing is left to
-    # interrupt; an exception would only tear at the event loop while it is put away.
-    for number, code in codes.items():
-        signal.signal(number, lambda *_, code=code: ended.append(code))
-    # Not under nohup.
-    hangs_up = signal.SIGHUP in HANDLERS
-    if hangs_up:
-        signal.signal(signal.SIGHUP, hang_up)
-
-    class Server(uvicorn.Server):
-        def handle_exit(self, sig: int, frame: "FrameType | None") -> None:
-            if not self.should_exit:
-                super().handle_exit(sig, frame)
-                return
-            # Asked again: whoever is still connected is cut off. uvicorn's own way would tear down the application
-            # in the middle, with a traceback for each part of it.
-            for connection in list(self.server_state.connections):
-                connection.transport.abort()
-
-    class Workers(Multiprocess):
-        # It returns when it was told to stop, or when a worker cannot start, and does not say which it was.
-        def handle_int(self) -> None:
-            ended.append(130)
-            super().handle_int()
-
-        def handle_term(self) -> None:
-            ended.append(143)
-            super().handle_term()
-
-        def handle_hup(self) -> None:
-            # To uvicorn, it means: replace every process.
-            if hangs_up:
-                hang_up()
-
-    server = Server(settings)
-    if settings.should_reload:
-        # A child of its own, to which no class of ours can be sent.
-        ChangeReload(settings, target=uvicorn.Server(settings).run, sockets=[listening]).run()
-    elif settings.workers > 1:
-        Workers(settings, sockets=[listening]).run()
-        if not ended:
-            raise ServerFailed(hint="the log above says why")
-    else:
-        # Its own event loop: uvloop's.
-        server.run(sockets=[listening])
-        if not server.started:
-            raise ServerFailed(hint="the log above says why")
-    raise SystemExit(ended[0] if ended else 0)

@@ -8,6 +8,7 @@ from cli.help import EXIT_CODES, ROOT
 from tools.surface import Command, Parameter, walk
 
 MORE_CODES: Final = (
+    "9 tells that import-users has imported the other rows. "
     "10 is no failure: migrate --check and check-models tell that something is to be done. "
     "130, 141 and 143 are Ctrl-C, a reader that went away, and SIGTERM."
 )

@@ -42,7 +42,9 @@ async def import_users(
     request: Request, bulk: CurrentBulk, how: Annotated[ImportOptions, Query()], response: Response
 ) -> ImportReport:
     """Create a user for each row of a file: CSV or JSONL, as the body."""
-    report = await bulk.import_users(sent(request), how)
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    said = next((form for form, known in MEDIA_TYPES.items() if known == media_type), None)
+    report = await bulk.import_users(sent(request), how.model_copy(update={"format": how.format or said}))
     response.status_code = 207 if report.failed else 200
     return report
 

@@ -18,7 +18,7 @@ class ImportOptions(BaseModel):
 
     format: Annotated[
         FileFormat | None,
-        Field(description="`csv` (RFC 4180, with a header) or `jsonl`; without, by the first character."),
+        Field(description="`csv` (RFC 4180, with a header) or `jsonl`; without, as the body says, or begins."),
     ] = None
     if_exists: Annotated[
         Literal["skip", "fail"],

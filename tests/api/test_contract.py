@@ -22,10 +22,12 @@ from tests.support.server import serving
 
 Case: TypeAlias = schemathesis.Case[Any]
 
-# A device need not say anything, and what it says that is unknown is ignored (RFC 6749, section 3.2).
+# A device need not say anything, and what it says that is unknown is ignored (RFC 6749, section 3.2). A file is any
+# text: what is wrong with it is said row by row.
 FORGIVING: Final = [
     {"include-path": "/v1/auth/device", "checks": {"negative_data_rejection": {"enabled": False}}},
     {"include-path": "/v1/auth/passkey", "checks": {"negative_data_rejection": {"enabled": False}}},
+    {"include-path": "/v1/bulk/users", "checks": {"negative_data_rejection": {"enabled": False}}},
 ]
 CONFIG: Final = {
     "seed": 1,

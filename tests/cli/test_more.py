@@ -12,7 +12,7 @@ from api.users.models import User
 from cli.app import build
 from cli.commands import COMMANDS
 from cli.main import understood
-from cli.server import url
+from cli.serving import url
 from tests.conftest import SUPERUSER
 from tests.support.processes import Apictl, bare_environment
 

@@ -19,7 +19,7 @@ from api.core.errors import BadSettings
 from api.core.secret_key import refuse_weak
 from api.postgres.layout import locate
 from cli.context import Call
-from cli.server import listen
+from cli.serving import listen
 from tests.conftest import PASSWORD
 from tests.postgres.machine import processes, until
 from tests.support.cases import THOROUGH

@@ -1,6 +1,7 @@
 """Settings are made in few places, nothing is made at import, and `.env.example` tells them all."""
 
 import ast
+import os
 import re
 from pathlib import Path
 from typing import Final
@@ -41,6 +42,12 @@ def test_nothing_is_made_at_import(module: object) -> None:
     assert not [name for name, value in vars(module).items() if isinstance(value, PROCESS_WIDE)]
 
 
+def without_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away what the suite says to itself."""
+    for name in [name for name in os.environ if name.startswith("APICTL_")]:
+        monkeypatch.delenv(name)
+
+
 def test_env_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (ROOT / ".env.example").read_text(encoding="utf-8")
     commented = re.findall(r"^# (\w+=.*)$", text, re.MULTILINE)
@@ -48,14 +55,14 @@ def test_env_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # As a person would who takes every `#` away: that must be what there is without the file.
     (tmp_path / ".env").write_text("\n".join(commented))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("APICTL_TESTS", raising=False)
+    without_ours(monkeypatch)
     assert Settings.load() == Settings()
 
 
 def test_what_is_set_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment wins over the file, also by the name that platforms give it; what is empty says nothing."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("APICTL_TESTS", raising=False)
+    without_ours(monkeypatch)
     (tmp_path / ".env").write_text("APICTL_DATABASE_URL=postgresql://file/x\nAPICTL_POOL_SIZE=3\n")
     for name, value in (("DATABASE_URL", "postgresql://platform/x"), ("APICTL_POOL_SIZE", "")):
         monkeypatch.setenv(name, value)
@@ -79,7 +86,7 @@ def test_a_file_that_cannot_be_meant(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, problem: str, hint: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("APICTL_TESTS", raising=False)
+    without_ours(monkeypatch)
     (tmp_path / ".env").write_bytes(content)
     with pytest.raises(BadSettings) as refused:
         Settings.load()
