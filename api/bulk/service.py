@@ -100,18 +100,12 @@ class BulkService:
             try:
                 async for batch in batches(first, pieces, reader, counts):
                     # The database works while the next rows are read.
-                    if len(merging) >= (1 if self._together else AT_ONCE):
-                        self._count(await merging[0])
-                        merging.popleft()
+                    await self._settle(merging, (1 if self._together else AT_ONCE) - 1)
                     merging.append(asyncio.create_task(self._store(batch, session)))
-                while merging:
-                    self._count(await merging[0])
-                    merging.popleft()
+                await self._settle(merging, 0)
             except BadRequest as error:
                 # Of the file: what is before the place is imported, unless all are in one transaction.
-                while merging:
-                    self._count(await merging[0])
-                    merging.popleft()
+                await self._settle(merging, 0)
                 done = 0 if self._together else counts.created
                 raise BadRequest(error.detail, cause=f"{done} users were created", hint=error.hint) from None
             finally:
@@ -130,6 +124,12 @@ class BulkService:
             changed=counts.created > 0 and not how.dry_run,
             dry_run=how.dry_run,
         )
+
+    async def _settle(self, merging: "deque[asyncio.Task[Results]]", most: int) -> None:
+        """Wait until no more than so many batches are under way, and count what became of the others."""
+        while len(merging) > most:
+            self._count(await merging[0])
+            merging.popleft()
 
     async def _store(self, batch: list[Row], session: AsyncSession | None) -> Results:
         if session is not None:
