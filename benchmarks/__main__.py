@@ -25,7 +25,7 @@ from benchmarks.bounds import lines as lines_of_bounds
 from benchmarks.bulk import bulk
 from benchmarks.contenders import Contender, Place, django, fastapi_users, limit, limit_tokens, ours, seeded
 from benchmarks.contenders import ours_settings as settings_of_ours
-from benchmarks.load import CannotMeasure, Load, load, wrk
+from benchmarks.load import CONNECTIONS, CannotMeasure, Load, load, wrk
 from benchmarks.servers import PYTHON, ROOT, environment
 
 # So few that hardly one has to wait for a thread: more would only queue.
@@ -137,7 +137,7 @@ def loaded(one: Contender, workload: str, folder: Path, seconds: float) -> Load:
         CannotMeasure: An answer was wrong.
     """
     request = one.requests[workload]
-    connections = LOGINS_AT_ONCE if workload == "W3" else min(32, len(request.rotating) // 2 or 32)
+    connections = LOGINS_AT_ONCE if workload == "W3" else min(CONNECTIONS, len(request.rotating) // 2 or CONNECTIONS)
     # Once briefly: what is done at the first request only is no part of it.
     for length in (min(1.0, seconds), seconds):
         found = load(one.url, request, folder, seconds=length, connections=connections)

@@ -1,17 +1,14 @@
 """What has a bound of its own, and is no comparison: waiting at half the load, growth, a second worker, memory."""
 
-import re
-import statistics
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from benchmarks.contenders import Contender, Place, ours
-from benchmarks.load import load
-
-CONNECTIONS: Final = 32
-RESIDENT: Final = re.compile(r"^VmRSS:\s+(\d+) kB$", re.MULTILINE)
+from benchmarks.load import CONNECTIONS, load
+from benchmarks.report import shown
+from tests.support.server import resident
 
 
 class Bound(NamedTuple):
@@ -58,10 +55,10 @@ def waiting(one: Contender, folder: Path, *, rounds: int, seconds: float) -> Ite
         for _ in range(rounds):
             one.requests.update(one.renew())
             request = one.requests[workload]
-            full = load(one.url, request, folder, seconds=seconds, connections=CONNECTIONS)
+            full = load(one.url, request, folder, seconds=seconds)
             one.requests.update(one.renew())
             pause = max(1, round(2000 * CONNECTIONS / full.per_second - full.p50 / 2))
-            half = load(one.url, one.requests[workload], folder, seconds=seconds, connections=CONNECTIONS, pause=pause)
+            half = load(one.url, one.requests[workload], folder, seconds=seconds, pause=pause)
             found.append(half.p99 / half.p50)
         yield Bound(f"p99 of {name} at half of the load, to p50", found, "at most 3")
 
@@ -75,7 +72,7 @@ def compared(
         rates = []
         for contender in (one, other):
             request = contender.renew()[workload]
-            rates.append(load(contender.url, request, folder, seconds=seconds, connections=CONNECTIONS).per_second)
+            rates.append(load(contender.url, request, folder, seconds=seconds).per_second)
         found.append(rates[0] / rates[1])
     return found
 
@@ -86,24 +83,16 @@ def memory(one: Contender, folder: Path, *, requests: int) -> Iterator[Bound]:
     for _ in range(2):
         left = requests
         while left > 0:
-            found = load(one.url, one.renew()["W1"], folder, seconds=4, connections=CONNECTIONS)
+            found = load(one.url, one.renew()["W1"], folder, seconds=4)
             left -= round(found.per_second * 4)
-        taken.append(resident(one.process))
+        taken.append(resident(one.process) / 1024)
     yield Bound(f"memory of a worker after {requests:,} requests", taken[:1], "at most 120", "MiB")
     yield Bound(f"what {requests:,} more add", [taken[1] - taken[0]], "nothing", "MiB")
-
-
-def resident(process: int) -> float:
-    """Return how much memory a process has, in MiB."""
-    found = RESIDENT.search(Path(f"/proc/{process}/status").read_text(encoding="ascii"))
-    return int(found[1]) / 1024 if found else 0
 
 
 def lines(found: list[Bound]) -> list[str]:
     """Return the table, a line each, in Markdown."""
     rows = ["| | | goal |", "|---|---|---|"]
     for text, values, goal, unit in found:
-        spread = f" ({min(values):.2f}-{max(values):.2f})" if len(values) > 1 else ""
-        shown = f"{statistics.median(values):.0f} {unit}" if unit else f"{statistics.median(values):.2f}{spread}"
-        rows.append(f"| {text} | {shown} | {goal} |")
+        rows.append(f"| {text} | {f'{values[0]:.0f} {unit}' if unit else shown(values)} | {goal} |")
     return rows

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from api.core.errors import ApictlError, Kind
 
+CONNECTIONS: Final = 32
 SCRIPT: Final = Path(__file__).with_name("load.lua")
 
 
@@ -75,7 +76,9 @@ def wrk() -> str:
     return found
 
 
-def load(url: str, request: Request, folder: Path, *, seconds: float, connections: int = 32, pause: int = 0) -> Load:
+def load(
+    url: str, request: Request, folder: Path, *, seconds: float, connections: int = CONNECTIONS, pause: int = 0
+) -> Load:
     """Ask again and again for so long, over so many connections, and return what came of it.
 
     Each connection pauses for so many milliseconds before a request, on average.

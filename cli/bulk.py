@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import secrets
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -14,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Final
 import typer
 
 from cli.context import Call, command
+from cli.files import replaced
 from cli.output import Item, Script, check_fields
 
 if TYPE_CHECKING:
@@ -126,9 +126,12 @@ async def export_users(
     Example: apictl export-users --to users.csv
     """
     from api.bulk.schemas import ExportOptions
-    from api.core.errors import InternalError
+    from api.core.errors import BadRequest, InternalError
 
     how = ExportOptions(format=file_format.value, with_hashes=with_hashes)
+    if to is not None and to.exists() and not to.is_file():
+        # Nothing takes the place of a folder, or of a device.
+        raise BadRequest(f"{to} is no file")
     with ExitStack() as stack:
         target = sys.stdout.buffer if to is None else stack.enter_context(replaced(to))
         async for piece in await service(call).export_users(how):
@@ -206,29 +209,6 @@ def writer(file: Path, source: IO[bytes]) -> "Iterator[Callable[[RowResult], Non
         yield lambda result: print(result.model_dump_json(exclude_none=True), file=target)
 
 
-@contextmanager
-def replaced(file: Path) -> Iterator[IO[bytes]]:
-    """Yield a file that takes the place of another when all of it is written; nobody else may read it.
-
-    Raises:
-        BadRequest: It cannot be written.
-    """
-    from api.core.errors import BadRequest
-
-    if file.exists() and not file.is_file():
-        # Nothing takes the place of a folder, or of a device.
-        raise BadRequest(f"{file} is no file")
-    new = file.parent / f".{file.name}.{secrets.token_hex(4)}"
-    try:
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target:
-            yield target
-        new.replace(file)
-    except OSError as error:
-        raise BadRequest(f"{file} cannot be written", cause=error.strerror) from None
-    finally:
-        new.unlink(missing_ok=True)
-
-
 def say_errors(call: Call, report: "ImportReport", file: str, *, has_results: bool, atomic: bool) -> None:
     """Tell the person which rows were refused, and why."""
     for error in report.errors[:SAID]:
@@ -249,9 +229,8 @@ async def watch(call: Call, bulk: "BulkService", size: int) -> None:
     if not sys.stderr.isatty():
         while True:
             await asyncio.sleep(SELDOM)
-            seconds = time.monotonic() - began
             done = f", {bulk.counts.read * 100 // size} %" if size else ""
-            call.say(f"{bulk.counts.rows:,} rows, {bulk.counts.rows / seconds:,.0f} a second{done}")
+            call.say(pace(bulk.counts.rows, began) + done)
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -264,7 +243,10 @@ async def watch(call: Call, bulk: "BulkService", size: int) -> None:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=size or None)
         while True:
-            seconds = max(time.monotonic() - began, 0.001)
-            text = f"{bulk.counts.rows:,} rows, {bulk.counts.rows / seconds:,.0f} a second"
-            progress.update(task, completed=bulk.counts.read, description=text)
+            progress.update(task, completed=bulk.counts.read, description=pace(bulk.counts.rows, began))
             await asyncio.sleep(OFTEN)
+
+
+def pace(rows: int, began: float) -> str:
+    """Return how many rows there were, and how many a second since then (monotonic)."""
+    return f"{rows:,} rows, {rows / max(time.monotonic() - began, 0.001):,.0f} a second"

@@ -3,12 +3,12 @@
 import json
 import os
 import re
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
 from api.config import is_server_url
 from api.core.errors import BadRequest
+from cli.files import replaced
 
 TOKENS = ("access_token", "refresh_token")
 # RFC 6750, section 2.1. What else is in a header makes errors, which would show it.
@@ -64,12 +64,5 @@ def write(server: str, tokens: Mapping[str, str]) -> None:
     """Keep a login to a server, in a file that only its owner can read, whole or not at all."""
     path = place()
     writable()
-    scratch = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    try:
-        with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump({"server": server} | {name: tokens[name] for name in TOKENS}, file)
-        scratch.replace(path)
-    except OSError as error:
-        raise BadRequest(f"{path} cannot be written", cause=error.strerror) from None
-    finally:
-        scratch.unlink(missing_ok=True)
+    with replaced(path) as file:
+        file.write(json.dumps({"server": server} | {name: tokens[name] for name in TOKENS}).encode())

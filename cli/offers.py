@@ -7,9 +7,12 @@ import inspect
 import os
 import shlex
 from enum import Enum
-from typing import Any, Final, get_args
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from cli.commands import COMMANDS
+
+if TYPE_CHECKING:
+    from api.suggestions.service import Kind
 
 Offer = tuple[str, str]
 """What may stand there, and a word about it."""
@@ -17,7 +20,7 @@ Offer = tuple[str, str]
 HELP: Final = ("--help", "Print this help.")
 SECONDS: Final = 0.5
 # By the name of a parameter; what is new, or a secret, is not there to be offered.
-KINDS: Final = {
+KINDS: "Final[dict[tuple[str, str], Kind]]" = {
     ("*", "user"): "user",
     ("*", "as_user"): "user",
     ("*", "role"): "role",
@@ -89,8 +92,9 @@ def of_command(name: str, before: list[str], current: str) -> list[Offer]:
     """Return what may stand there in a command: options, or the values of one or of an argument."""
     from cli.app import build
 
-    options = {text: one for one in build(name).params if one.param_type_name == "option" for text in one.opts}
-    arguments = [one for one in build(name).params if one.param_type_name == "argument"]
+    parameters = build(name).params
+    options = {text: one for one in parameters if one.param_type_name == "option" for text in one.opts}
+    arguments = [one for one in parameters if one.param_type_name == "argument"]
     text, equals, _ = current.partition("=")
     if text.startswith("--") and equals and text in options:
         return [(f"{text}={value}", about) for value, about in values(name, options[text], current[len(text) + 1 :])]
@@ -112,12 +116,11 @@ def of_command(name: str, before: list[str], current: str) -> list[Offer]:
 
 def values(name: str, parameter: Any, start: str) -> list[Offer]:
     """Return the values of a parameter that begin so."""
-    found = choices(name, parameter)
     if parameter.name in {"scopes", "can"}:
         from api.core.actor import SCOPE_TEXTS
 
         return [*SCOPE_TEXTS.items()]
-    if found:
+    if found := choices(name, parameter):
         return [(choice, "") for choice in found]
     kind = KINDS.get((name, parameter.name), KINDS.get(("*", parameter.name)))
     return suggested(kind, start) if kind else []
@@ -132,7 +135,7 @@ def choices(name: str, parameter: Any) -> list[str]:
     return [one.value for kind in kinds if isinstance(kind, type) and issubclass(kind, Enum) for one in kind]
 
 
-def suggested(kind: str, start: str) -> list[Offer]:
+def suggested(kind: "Kind", start: str) -> list[Offer]:
     """Return what the database has of a kind."""
     import asyncio
     import signal

@@ -41,8 +41,7 @@ SUPERUSER = "root@example.com"
 SUPERUSER_ID = UUID("01900000-0000-7000-8000-000000000001")
 PASSWORD = "correct horse battery staple"
 CHEAP = CryptContext(
-    schemes=hashes.SCHEMES,
-    deprecated="auto",
+    schemes=["argon2"],
     **hashes.ARGON2 | {"argon2__time_cost": 1, "argon2__memory_cost": 8},
 )
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from cli.help import EXIT_CODES, ROOT, ROOT_OPTIONS
+from cli.help import EXAMPLE, EXIT_CODES, ROOT, ROOT_OPTIONS
 from tools.reference import MORE_CODES, spellings, value_of
 from tools.surface import Command, Parameter, walk
 
@@ -34,7 +34,7 @@ def root_page(settings: Iterable[tuple[str, str, str]]) -> Iterator[str]:
             panel = command.panel
             yield f".SS {text(panel)}"
         yield from definitions([(reference(command.name), command.summary)])
-    yield from (".SH EXAMPLES", *examples([example.removeprefix("Example: ")]))
+    yield from (".SH EXAMPLES", *examples([example.removeprefix(EXAMPLE)]))
     yield from (".SH EXIT STATUS", *definitions((bold(str(code)), meaning) for code, meaning in EXIT_CODES.items()))
     yield from paragraph(MORE_CODES)
     yield ".SH ENVIRONMENT"

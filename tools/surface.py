@@ -8,15 +8,13 @@ import json
 from collections.abc import Iterator
 from enum import Enum
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from cli.app import build
 from cli.commands import COMMANDS, load
-from cli.help import ROOT_OPTIONS
+from cli.help import EXAMPLE, ROOT_OPTIONS
 from cli.offers import choices
 from cli.options import SHARED_PANEL
-
-EXAMPLE: Final = "Example: "
 
 Facts = dict[str, Any]
 """What a script relies on about one spelling; what is not the case is left out."""

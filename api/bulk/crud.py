@@ -1,28 +1,17 @@
 """Statements for many users at once."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import ARRAY, Text, any_, literal, select, text
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.roles.models import Role
+from api.bulk.reading import NewUser
 from api.users.models import User
 
-COLUMNS: Final = (
-    "id",
-    "line",
-    "email",
-    "full_name",
-    "is_active",
-    "is_superuser",
-    "roles",
-    "email_verified_at",
-    "created_at",
-    "password_hash",
-)
+COLUMNS: Final = ("id", *NewUser._fields)
 STAGING: Final = text("""
     CREATE TEMPORARY TABLE IF NOT EXISTS staged_users (
         id uuid, line bigint, email text COLLATE "C", full_name text, is_active boolean, is_superuser boolean,
@@ -77,14 +66,6 @@ async def insert_users(session: AsyncSession, records: Sequence[tuple[Any, ...]]
     # For the next ones, if they are in the same transaction.
     await session.execute(text("TRUNCATE staged_users"))
     return left_out
-
-
-async def keep_roles(session: AsyncSession, names: Collection[str]) -> dict[str, list[str]]:
-    """Return the scopes of these roles, which nobody deletes before the transaction ends."""
-    # One parameter, however many there are.
-    named = Role.name == any_(literal([*names], ARRAY(Text)))
-    rows = await session.execute(select(Role.name, Role.scopes).where(named).with_for_update(read=True))
-    return {row.name: row.scopes for row in rows}
 
 
 async def people_after(session: AsyncSession, email: str, *, limit: int) -> Sequence[User]:

@@ -19,6 +19,7 @@ from api.core.actor import ALL_SCOPES, Actor, Scope, scopes_named
 from api.core.errors import BadRequest
 from api.core.ids import uuid7
 from api.core.runtime import Runtime
+from api.roles import crud as roles
 from api.users.records import UserRecords
 
 # Rows that are merged at once, in a transaction of their own unless all are in one; and rows of an export at once.
@@ -142,11 +143,11 @@ class BulkService:
         # Meanwhile somebody may have ended the session, or taken what it could do.
         await UserRecords(session, self._actor).require_still()
         names = {name for row in batch if isinstance(row, NewUser) for name in row.roles}
-        roles = await crud.keep_roles(session, names) if names else {}
+        scopes = await roles.scopes_by_role(session, names, keep=True) if names else {}
         results: Results = []
         records = []
         for row in batch:
-            why = row.why if isinstance(row, Refused) else self._refusal(row, roles)
+            why = row.why if isinstance(row, Refused) else self._refusal(row, scopes)
             user_id = None
             if isinstance(row, NewUser) and why is None:
                 user_id = uuid7()
@@ -167,7 +168,7 @@ class BulkService:
         why = TAKEN if self._if_exists == "fail" else None
         return [(row, None, why) if user_id in left_out else (row, user_id, was) for row, user_id, was in results]
 
-    def _refusal(self, row: NewUser, roles: dict[str, list[str]]) -> RowRefused | None:
+    def _refusal(self, row: NewUser, scopes: dict[str, list[str]]) -> RowRefused | None:
         """Return why the actor may not create this user; None if they may."""
         if row.is_superuser and not self._actor.scopes >= ALL_SCOPES:
             return RowRefused("is_superuser", "only whoever may do everything makes superusers", "missing-scope")
@@ -175,9 +176,9 @@ class BulkService:
             name = "email_verified_at" if row.email_verified_at else "created_at"
             return RowRefused(name, "only whoever may do everything says when something was", "missing-scope")
         for name in row.roles:
-            if name not in roles:
+            if name not in scopes:
                 return RowRefused("roles", f"there is no role {name}", "role-not-found")
-            if not self._actor.scopes >= scopes_named(roles[name]):
+            if not self._actor.scopes >= scopes_named(scopes[name]):
                 return RowRefused("roles", f"the role {name} may do more than you may", "missing-scope")
         return None
 

@@ -54,6 +54,11 @@ def plain(annotation: Any) -> bool:
 def plainly(answer: BaseModel) -> bytes | None:
     """Return the JSON of such a schema's instance; None if it has a number beyond 64 bits, which is Pydantic's."""
     try:
-        return orjson.dumps(vars(answer), default=str, option=orjson.OPT_UTC_Z)
+        return dumps(vars(answer))
     except orjson.JSONEncodeError:
         return None
+
+
+def dumps(value: Any) -> bytes:
+    """Return the JSON of plain values; the driver has a class of its own for UUIDs, which orjson does not know."""
+    return orjson.dumps(value, default=str, option=orjson.OPT_UTC_Z)

@@ -22,15 +22,7 @@ DUMMY_HASH: Final = (
     f"$argon2id$v=19$m={ARGON2['argon2__memory_cost']},t={ARGON2['argon2__time_cost']},p={ARGON2['argon2__parallelism']}"
     "$c2FsdCBvZiBub2JvZHkncw$bm9ib2R5IGhhcyB0aGUgcGFzc3dvcmQgb2YgdGhpcyE"
 )
-SCHEMES: Final = [
-    "argon2",
-    "bcrypt",
-    "pbkdf2_sha256",
-    "pbkdf2_sha512",
-    "scrypt",
-    "django_pbkdf2_sha256",
-]
-CONTEXT: Final = CryptContext(schemes=SCHEMES, deprecated="auto", **ARGON2)
+CONTEXT: Final = CryptContext(schemes=["argon2"], **ARGON2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import ARRAY, Text, any_, delete, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -20,10 +20,13 @@ async def by_name(session: AsyncSession, name: str, *, lock: bool = False) -> Ro
     return await session.scalar(statement)
 
 
-async def scopes_by_role(session: AsyncSession, names: Collection[str]) -> dict[str, list[str]]:
-    """Return the scopes of each of these roles."""
-    rows = await session.scalars(select(Role).where(Role.name.in_(names)))
-    return {role.name: role.scopes for role in rows}
+async def scopes_by_role(session: AsyncSession, names: Collection[str], *, keep: bool = False) -> dict[str, list[str]]:
+    """Return the scopes of each of these roles, which nobody deletes before the transaction ends if asked."""
+    # One parameter, however many there are.
+    named = Role.name == any_(literal([*names], ARRAY(Text)))
+    statement = select(Role.name, Role.scopes).where(named)
+    rows = await session.execute(statement.with_for_update(read=True) if keep else statement)
+    return {row.name: row.scopes for row in rows}
 
 
 async def page(session: AsyncSession, *, limit: int, after: Cursor | None) -> list[Role]:

@@ -1,6 +1,6 @@
 """What a terminal offers at the TAB key, asked of a database that is there already."""
 
-from typing import Final
+from typing import Final, Literal
 
 from api.config import Settings
 from api.core.actor import Actor, Scope
@@ -8,7 +8,8 @@ from api.core.connecting import connect
 from api.postgres.embedded import EmbeddedPostgres
 from api.suggestions import crud
 
-SCOPES: Final = {
+Kind = Literal["user", "role", "session", "api-key", "signing-key"]
+SCOPES: Final[dict[Kind, Scope]] = {
     "user": Scope.USERS_READ,
     "role": Scope.ROLES_READ,
     "session": Scope.TOKENS_READ,
@@ -25,14 +26,14 @@ class SuggestionService:
         self._settings = settings
         self._actor = actor
 
-    async def suggest(self, kind: str, start: str) -> list[tuple[str, str]]:
+    async def suggest(self, kind: Kind, start: str) -> list[tuple[str, str]]:
         """Return what there is of a kind that begins so, each with a word about it; no database is started for it.
 
         Raises:
             MissingScope: The actor may not see it.
             Exception: The database does not answer.
         """
-        self._actor.require(*SCOPES.values() if kind not in SCOPES else [SCOPES[kind]])
+        self._actor.require(SCOPES[kind])
         url = self._settings.database_url
         where = url.get_secret_value() if url else EmbeddedPostgres(self._settings.home).running_url
         if where is None:

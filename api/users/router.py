@@ -3,9 +3,9 @@
 from typing import Annotated
 from urllib.parse import quote
 
-import orjson
 from fastapi import APIRouter, Path, Query, Response
 
+from api.core.answers import Answer, dumps
 from api.core.dependencies import IfMatch
 from api.core.problems import responses
 from api.tokens.dependencies import CurrentBearer
@@ -40,9 +40,7 @@ def shown(user: User | UserRead, response: Response) -> UserRead:
 
 def page_of(rows: Rows, next_cursor: str | None) -> Response:
     """Return a page of accounts, as `UserPage` would write it: that would take longer than to read them."""
-    page = {"next_cursor": next_cursor, "items": [dict(row) for row in rows]}
-    # The driver has a class of its own for UUIDs, which orjson does not know.
-    return Response(orjson.dumps(page, default=str, option=orjson.OPT_UTC_Z), media_type="application/json")
+    return Answer(dumps({"next_cursor": next_cursor, "items": [dict(row) for row in rows]}), 200)
 
 
 @router.post(

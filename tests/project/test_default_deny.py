@@ -22,6 +22,7 @@ from api.migrations.schemas import MigrationUpgrade, RollbackPlan
 from api.roles.schemas import Question, RoleCreate, RoleQuery, RoleUpdate
 from api.service_accounts.schemas import ServiceAccountCreate, ServiceAccountQuery
 from api.signing_keys.schemas import SigningKeyCreate, SigningKeyQuery
+from api.suggestions.service import Kind
 from api.tokens.keys import Keys
 from api.tokens.schemas import TokenCreate, TokenQuery, TokensRevoke
 from api.users.schemas import AccountQuery, UserCreate, UserQuery, UserUpdate
@@ -109,6 +110,7 @@ EXAMPLES: Final[dict[Any, Any]] = {
     UserUpdate: UserUpdate(full_name="Ada"),
     AccountQuery: ServiceAccountQuery(),
     AsyncIterator[bytes]: pieces(b""),
+    Kind: "user",
     ImportOptions: ImportOptions(),
     ExportOptions: ExportOptions(),
 }
