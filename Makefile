@@ -34,7 +34,7 @@ format: .venv/dev.stamp ## Correct what can be corrected by a program
 	@$(PY) -m ruff check --fix
 	@$(PY) -m ruff format
 
-docs: .venv/dev.stamp ## Write again what is written from the code: README's tables, docs/cli.md, manual pages, .env.example
+docs: .venv/dev.stamp ## Write again what is written from the code: README's tables, docs/cli.md and the like
 	@$(PY) -m tools.docs
 
 bench: .venv/dev.stamp benchmarks/.venv/bench.stamp ## Measure the speed, as ratios to the limit of this machine (needs wrk)

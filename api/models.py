@@ -8,6 +8,7 @@ from api.factors import models as factors
 from api.migrations import models as migrations
 from api.roles import models as roles
 from api.signing_keys import models as signing_keys
+from api.state import models as state
 from api.tokens import models as tokens
 from api.users import models as users
 
@@ -20,6 +21,7 @@ __all__ = [
     "migrations",
     "roles",
     "signing_keys",
+    "state",
     "tokens",
     "users",
 ]

@@ -35,6 +35,13 @@ COMMANDS: Final[dict[str, Entry]] = {
     ),
     "create-service-account": Entry("cli.service_accounts", "Users", "Create a service account, for a machine."),
     "list-service-accounts": Entry("cli.service_accounts", "Users", "List service accounts."),
+    "plan": Entry(
+        "cli.state",
+        "Provisioning",
+        "Show what it takes to get to a state, and who made it drift: exit code 10 if anything.",
+    ),
+    "apply": Entry("cli.state", "Provisioning", "Make what there is as a state says: all of it or nothing."),
+    "export-state": Entry("cli.state", "Provisioning", "Print roles, accounts and live API keys as a state."),
     "create-role": Entry("cli.roles", "Roles", "Create a role: a named set of scopes."),
     "show-role": Entry("cli.roles", "Roles", "Show a role."),
     "list-roles": Entry("cli.roles", "Roles", "List roles, in the order of their names."),

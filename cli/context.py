@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cli import THRESHOLD
 from cli.errors import printable
 from cli.options import OPTIONS, Kind
-from cli.output import Item, Listing, Script, Style, check_fields
+from cli.output import Result, Style, check_fields
 from cli.signals import at_a_prompt, complete
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Call:
             raise Declined("Nothing was changed: that is not what was asked for")
 
 
-Body = Callable[..., Awaitable["Item | Listing | Script"]]
+Body = Callable[..., Awaitable["Result"]]
 HostBody = Callable[..., str | None]
 
 
@@ -119,7 +119,7 @@ HostBody = Callable[..., str | None]
 class Shown:
     """What a command leaves for `run` to print, once its transaction is committed."""
 
-    result: Item | Listing | Script
+    result: Result
     style: Style
 
 
@@ -187,7 +187,7 @@ def carry_out(kind: Kind, body: Body | HostBody, arguments: dict[str, Any], opti
     return Shown(result, style)
 
 
-async def checked_fields(call: Call, body: Any, arguments: dict[str, Any]) -> Item | Listing | Script:
+async def checked_fields(call: Call, body: Any, arguments: dict[str, Any]) -> Result:
     """Run the body of a command that needs no database of ours."""
     result = await refusals(body(call, **arguments))
     check_fields(result, call.fields)
@@ -196,7 +196,7 @@ async def checked_fields(call: Call, body: Any, arguments: dict[str, Any]) -> It
 
 async def with_call(
     kind: Kind, call: Call, body: Body | HostBody, arguments: dict[str, Any], options: dict[str, Any], url: str
-) -> Item | Listing | Script:
+) -> Result:
     """Give the body its Call, inside the resources and the transaction of its kind."""
     from api.core.actor import Actor
     from api.core.runtime import Runtime
@@ -229,14 +229,14 @@ async def acting(session: "AsyncSession", runtime: "Runtime", actor: "Actor", as
     return await UserService(session, actor, runtime.passwords).act_as(as_user)
 
 
-async def refusals(work: Any) -> Item | Listing | Script:
+async def refusals(work: Any) -> Result:
     """Await a body, and turn a schema's refusal of an option into the failure that HTTP answers with."""
     from pydantic import ValidationError
 
     from api.core.errors import InvalidInput
 
     try:
-        result: Item | Listing | Script = await work
+        result: Result = await work
     except ValidationError as error:
         raise InvalidInput.of(error.errors(include_input=False, include_context=False, include_url=False)) from None
     return result

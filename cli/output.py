@@ -7,13 +7,14 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from cli.errors import json_text, printable
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 # Characters between two columns; and those of a text that it is not broken within.
@@ -64,6 +65,19 @@ class Script:
 
 
 @dataclass(frozen=True, slots=True)
+class Report:
+    """One object that a person reads as lines, each in a style of its own; others get it in a form of its own."""
+
+    body: dict[str, Any]
+    lines: Sequence[tuple[str, str]]
+    form: Format
+    exit_code: int = 0
+
+
+Result = Item | Listing | Script | Report
+
+
+@dataclass(frozen=True, slots=True)
 class Style:
     """How to print: None for `form` leaves it to what stdout is."""
 
@@ -72,8 +86,17 @@ class Style:
     say: Callable[[str], None] = lambda _: None
 
 
-def show(result: Item | Listing | Script, style: Style) -> None:
+def show(result: Result, style: Style) -> None:
     """Print a result to stdout."""
+    if isinstance(result, Report):
+        is_read = style.form is Format.TABLE or (style.form is None and sys.stdout.isatty())
+        if result.lines and is_read:
+            screen = console()
+            for look, line in result.lines:
+                screen.print(line, style=look, markup=False, soft_wrap=True)
+            return
+        style = replace(style, form=result.form if style.form in {None, Format.TABLE} else style.form)
+        result = Item(result.body)
     if isinstance(result, Script):
         if style.form in {None, Format.TABLE}:
             sys.stdout.write(result.text)
@@ -98,13 +121,13 @@ def rows_of(result: Item | Listing) -> list[dict[str, Any]]:
     return [result.body | result.extra] if isinstance(result, Item) else result.items
 
 
-def check_fields(result: Item | Listing | Script, fields: tuple[str, ...]) -> None:
+def check_fields(result: Result, fields: tuple[str, ...]) -> None:
     """Let fields pass that the rows have, or could have had.
 
     Raises:
         BadRequest: One of them is unknown.
     """
-    rows = [] if isinstance(result, Script) else rows_of(result)
+    rows = [result.body] if isinstance(result, Report) else [] if isinstance(result, Script) else rows_of(result)
     unknown = [name for name in fields if rows and name not in rows[0] and name not in OPTIONAL]
     if unknown:
         from api.core.errors import BadRequest
@@ -189,15 +212,10 @@ FORMATS = {
 
 def show_table(result: Item | Listing, rows: list[dict[str, Any]], style: Style) -> None:
     """Print for a person: a table, or one object as a column of its fields."""
-    from rich.console import Console
     from rich.padding import Padding
     from rich.text import Text
 
-    colorless = os.environ.get("TERM") == "dumb"
-    # Rich would take a dumb terminal for one of 80 columns, unless it knows both.
-    size = shutil.get_terminal_size() if sys.stdout.isatty() else os.terminal_size((80, 24))
-    color = None if colorless else "auto"
-    console = Console(highlight=False, color_system=color, width=size.columns, height=size.lines)  # type: ignore[arg-type]
+    screen = console()
     if isinstance(result, Item):
         shown = picked(rows[0], style.fields)
         width = max(map(len, shown))
@@ -205,20 +223,31 @@ def show_table(result: Item | Listing, rows: list[dict[str, Any]], style: Style)
             inner = value if is_nested(value) else None
             # One line each, never broken: a token or an id is there to be copied.
             line = Text.assemble((name.ljust(width), "cyan"), "  ", "" if inner else readable(value))
-            console.print(line, soft_wrap=True)
+            screen.print(line, soft_wrap=True)
             if inner:
                 # What is in that in turn has no room there.
                 inside = [name for name in inner[0] if not any(is_nested(row.get(name)) for row in inner)]
-                console.print(Padding(table(inner, fitting(inner, inside, console.width - 2)), (0, 0, 0, 2)))
+                screen.print(Padding(table(inner, fitting(inner, inside, screen.width - 2)), (0, 0, 0, 2)))
         return
     if not rows:
         style.say("There is nothing to show.")
         return
-    names = style.fields or fitting(rows, result.table, console.width)
-    console.print(table(rows, names))
+    names = style.fields or fitting(rows, result.table, screen.width)
+    screen.print(table(rows, names))
     left_out = [] if style.fields else [name for name in result.table if name not in names]
     if left_out:
         style.say(f"No room for {', '.join(left_out)}: widen the terminal, or name what you want with --fields")
+
+
+def console(*, stderr: bool = False) -> "Console":
+    """Return what prints for a person, without colours where they do not want any."""
+    from rich.console import Console
+
+    colorless = os.environ.get("TERM") == "dumb"
+    # Rich would take a dumb terminal for one of 80 columns, unless it knows both.
+    size = shutil.get_terminal_size() if sys.stdout.isatty() else os.terminal_size((80, 24))
+    color = None if colorless else "auto"
+    return Console(stderr=stderr, highlight=False, color_system=color, width=size.columns, height=size.lines)  # type: ignore[arg-type]
 
 
 def is_nested(value: Any) -> bool:

@@ -38,6 +38,9 @@ def steps(block: str) -> Iterator[tuple[str, str]]:
     """Yield each command of a block with its answer."""
     for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
         command, _, answer = part.partition("\n")
+        while answer.startswith("> "):
+            more, _, answer = answer.partition("\n")
+            command += more.replace("> ", "\n", 1)
         yield command, answer
 
 

@@ -1,7 +1,7 @@
 """`make docs`: what the documentation says of the code, written from the code; a test compares the two.
 
 README has places for tables, `<!-- table: errors -->` to `<!-- /table -->`; the other files are written as a whole,
-those about commands by `tools.reference`, `tools.manual` and `tools.surface`.
+those about commands by `tools.reference`, `tools.manual` and `tools.surface`, the schema of states by `tools.editors`.
 """
 
 import json
@@ -21,7 +21,7 @@ from api.config import Settings, variable_name
 from api.core.errors import ApictlError, Kind
 from api.main import ROUTERS
 from cli.commands import COMMANDS
-from tools import manual, reference, surface
+from tools import editors, manual, reference, surface
 from tools.reference import table
 
 ROOT: Final = Path(__file__).parent.parent
@@ -140,6 +140,7 @@ def files() -> dict[Path, str]:
         page: readme(page.read_text(encoding="utf-8")),
         ROOT / ".env.example": env_example(),
         DOCS / "cli.md": reference.page(failures()),
+        DOCS / "state.schema.json": editors.schema(),
         SNAPSHOT: surface.snapshot(surface.merged(kept_surface(), surface.surface())),
     } | {DOCS / "man" / name: text for name, text in manual.pages(settings()).items()}
 

@@ -1,11 +1,12 @@
 """Statements on the table of API keys."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Row, Uuid, and_, any_, bindparam, func, insert, or_, select, update
+from sqlalchemy import ARRAY, Row, Uuid, and_, any_, bindparam, func, insert, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.api_keys.models import ApiKey
@@ -83,6 +84,16 @@ async def page(
         statement = statement.where(LIVE)
     ordered = newest_first(statement, ApiKey, limit=limit, after=after)
     return [OwnedKey(*row) for row in await session.execute(ordered)]
+
+
+async def live_of(session: AsyncSession, user_ids: Collection[UUID]) -> Sequence[ApiKey]:
+    """Return the live keys of these users that have no successor; the newest last."""
+    statement = (
+        select(ApiKey)
+        .where(ApiKey.user_id == any_(literal([*user_ids], ARRAY(Uuid))), LIVE, ApiKey.successor_id.is_(None))
+        .order_by(ApiKey.user_id, ApiKey.created_at, ApiKey.id)
+    )
+    return (await session.scalars(statement)).all()
 
 
 async def succeed(session: AsyncSession, key_id: UUID, *, successor_id: UUID, overlap: timedelta) -> None:

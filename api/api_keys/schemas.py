@@ -37,10 +37,9 @@ def network(value: str) -> str:
 Network = Annotated[str, StringConstraints(max_length=64), AfterValidator(network)]
 
 
-class ApiKeyCreate(Body):
-    """A new API key."""
+class ApiKeyTerms(Body):
+    """What an API key is for, and how far it goes."""
 
-    user: UserRef
     name: Annotated[Name, Field(min_length=1, description="What it is for.", examples=["nightly export"])]
     scopes: Annotated[
         Scopes, Field(description="What it may do, of what its owner may; none: no more than tell who it is.")
@@ -63,6 +62,12 @@ class ApiKeyCreate(Body):
             examples=[DEFAULT_LIFE],
         ),
     ] = DEFAULT_LIFE
+
+
+class ApiKeyCreate(ApiKeyTerms):
+    """A new API key."""
+
+    user: UserRef
 
 
 class ApiKeyRotate(Body):

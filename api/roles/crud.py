@@ -1,6 +1,6 @@
 """Statements on the table of roles, and on who has one."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import ARRAY, Text, any_, delete, func, literal, select, update
@@ -35,6 +35,14 @@ async def page(session: AsyncSession, *, limit: int, after: Cursor | None) -> li
     if after is not None:
         statement = statement.where(Role.name > after.value)
     return list(await session.scalars(statement))
+
+
+async def named(session: AsyncSession, names: Collection[str] | None, *, most: int) -> Sequence[Role]:
+    """Return the roles of these names, or all; in their order, so many at most."""
+    statement = select(Role).order_by(Role.name).limit(most)
+    if names is not None:
+        statement = statement.where(Role.name == any_(literal([*names], ARRAY(Text))))
+    return (await session.scalars(statement)).all()
 
 
 async def insert_unless_taken(session: AsyncSession, **values: Any) -> Role | None:

@@ -1,6 +1,7 @@
 """Statements on the table of users."""
 
 import re
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
@@ -11,11 +12,14 @@ from sqlalchemy import (
     Select,
     Text,
     Uuid,
+    any_,
     bindparam,
     delete,
     func,
+    literal,
     literal_column,
     not_,
+    or_,
     select,
     text,
     tuple_,
@@ -75,6 +79,19 @@ CREATE: Final = Statement(
 async def by_name(session: AsyncSession, name: str, *, lock: bool = False) -> User | None:
     """Return the service account with this name, locked until the transaction ends if asked."""
     return await session.scalar(_locked(select(User).where(User.name == name), lock=lock))
+
+
+async def by_handles(session: AsyncSession, emails: Collection[str], names: Collection[str]) -> Sequence[User]:
+    """Return the people of these addresses, and the service accounts of these names."""
+    statement = select(User).where(
+        or_(User.email == any_(literal([*emails], ARRAY(Text))), User.name == any_(literal([*names], ARRAY(Text))))
+    )
+    return (await session.scalars(statement)).all()
+
+
+async def every(session: AsyncSession, *, most: int) -> Sequence[User]:
+    """Return all accounts in the order in which they were made, so many at most."""
+    return (await session.scalars(select(User).order_by(User.created_at, User.id).limit(most))).all()
 
 
 def _locked(statement: Select[User], *, lock: bool) -> Select[User]:

@@ -68,6 +68,9 @@ AS_ADA: Final = {
     "revoke-api-key": ["{key}"],
     "import-users": ["-"],
     "export-users": [],
+    "plan": ["-f", "-"],
+    "apply": ["-f", "-"],
+    "export-state": ["--owner", "x"],
     "list-factors": [SUPERUSER],
     "reset-factors": [SUPERUSER, "--yes"],
     "list-keys": [],
@@ -115,7 +118,7 @@ async def test_every_command_does_only_what_that_user_may(
     before = await rows()
     for verb, arguments in AS_ADA.items():
         filled = [known[one].out.strip() if one in known else one for one in arguments]
-        shown = "token" if verb == "introspect-token" else None
+        shown = {"introspect-token": "token", "plan": "owner: x", "apply": "owner: x"}.get(verb)
         refused = await apictl(verb, *filled, "--as", "ada@example.com", environment=environment, stdin=shown)
         assert refused.code in {3, 4}, (verb, refused)
     assert await rows() == before

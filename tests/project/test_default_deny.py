@@ -22,6 +22,7 @@ from api.migrations.schemas import MigrationUpgrade, RollbackPlan
 from api.roles.schemas import Question, RoleCreate, RoleQuery, RoleUpdate
 from api.service_accounts.schemas import ServiceAccountCreate, ServiceAccountQuery
 from api.signing_keys.schemas import SigningKeyCreate, SigningKeyQuery
+from api.state.schemas import ApplyOptions, ExportStateOptions, PlanOptions, State
 from api.suggestions.service import Kind
 from api.tokens.keys import Keys
 from api.tokens.schemas import TokenCreate, TokenQuery, TokensRevoke
@@ -113,6 +114,10 @@ EXAMPLES: Final[dict[Any, Any]] = {
     Kind: "user",
     ImportOptions: ImportOptions(),
     ExportOptions: ExportOptions(),
+    State: State(owner="x"),
+    PlanOptions: PlanOptions(),
+    ApplyOptions: ApplyOptions(),
+    ExportStateOptions: ExportStateOptions(owner="x"),
 }
 
 

@@ -22,6 +22,14 @@ SECRET: Final = {"password": "five other unrelated words"}
 CHANGE: Final = {"current_password": PASSWORD, "new_password": "five other unrelated words"}
 
 
+STATE: Final = {
+    "owner": "x",
+    "roles": [{"name": "support", "scopes": ["users:read"]}],
+    "users": [{"email": BOB, "full_name": "Bob", "roles": ["support"]}],
+    "service_accounts": [{"name": "deploy", "api_keys": [{"name": "x"}]}],
+}
+
+
 class Line(NamedTuple):
     """What each asker is told; `own` and `other` are a plain user's answers about themselves and somebody else."""
 
@@ -87,6 +95,9 @@ MATRIX: Final[dict[str, Line]] = {
     "list_keys": ADMIN,
     "rotate_keys": ADMIN._replace(superuser=201),
     "retire_key": ADMIN,
+    "plan": ADMIN._replace(body=STATE),
+    "apply": ADMIN._replace(body=STATE),
+    "export_state": ADMIN._replace(query={"owner": "x"}),
     "create_role": ADMIN._replace(superuser=201, body={"name": "other", "scopes": []}),
     "list_roles": ADMIN,
     "show_role": ADMIN,
@@ -157,6 +168,9 @@ STATEMENTS: Final = {
     "show_role": 2,
     "update_role": 4,
     "delete_role": 5,
+    "plan": 5,
+    "apply": 40,
+    "export_state": 5,
     "grant_role": 5,
     "revoke_role": 3,
     "explain": 2,

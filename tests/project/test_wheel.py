@@ -106,7 +106,7 @@ def ours() -> set[str]:
         "docs/man": f"apictl-{__version__}.data/data/share/man/man1",
     }
     found = {path: folder for folder in places for path in (ROOT / folder).rglob("*") if path.is_file()}
-    return {
+    return {f"apictl-{__version__}.data/data/share/apictl/state.schema.json"} | {
         f"{places[folder]}/{path.relative_to(ROOT / folder).as_posix()}"
         for path, folder in found.items()
         if path.parent.name != "__pycache__"

@@ -29,8 +29,8 @@ def statements(app: FastAPI) -> Iterator[list[Sent]]:
         if not any(word in text for word in ("FROM signing_keys", "clock_timestamp()", "SAVEPOINT")):
             sent.append(Sent(text, arguments))
 
-    def on_execute(_: Any, __: Any, text: str, arguments: Any, *___: Any) -> None:
-        note(text, tuple(arguments))
+    def on_execute(_: Any, __: Any, text: str, arguments: Any, ___: Any, is_many: bool) -> None:
+        note(text, tuple(arguments[0] if is_many else arguments))
 
     async def watched(self: Direct, statement: Statement, **values: Any) -> list[asyncpg.Record]:
         note(statement.text, tuple(statement.arguments(values)))

@@ -96,7 +96,7 @@ NO_CREDENTIALS: Final = {
     *("force", "lock_timeout", "overlap", "statement_timeout", "to"),
     *("algorithm", "description", "email", "expires_in", "full_name", "label", "name", "networks"),
     # What is to be, not what is shown.
-    *("new_password", "roles", "scopes", "user", "wait"),
+    *("new_password", "owner", "roles", "scopes", "service_accounts", "user", "users", "wait"),
 }
 NEW_PASSWORDS: Final = {("post /v1/users", "password"), ("put /v1/users/{user}/password", "password")}
 
