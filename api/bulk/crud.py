@@ -36,11 +36,8 @@ MERGE: Final = text("""
                jsonb_build_object('email', email, 'is_superuser', is_superuser, 'imported', true), :request_id
         FROM created
     )
-    SELECT count(*) FROM created
+    SELECT id FROM staged_users EXCEPT SELECT id FROM created
 """)
-LEFT_OUT: Final = text(
-    "SELECT id FROM staged_users WHERE NOT EXISTS (SELECT FROM users WHERE users.id = staged_users.id)"
-)
 
 
 async def take_turn(session: AsyncSession, *, alone: bool) -> None:
@@ -61,8 +58,7 @@ async def insert_users(session: AsyncSession, records: Sequence[tuple[Any, ...]]
     connection = await session.connection()
     driver: asyncpg.Connection = (await connection.get_raw_connection()).driver_connection  # type: ignore[assignment]
     await driver.copy_records_to_table("staged_users", records=records, columns=COLUMNS)
-    created = (await session.execute(MERGE, entry)).scalar_one()
-    left_out = set() if created == len(records) else set(await session.scalars(LEFT_OUT))
+    left_out = set(await session.scalars(MERGE, entry))
     # For the next ones, if they are in the same transaction.
     await session.execute(text("TRUNCATE staged_users"))
     return left_out

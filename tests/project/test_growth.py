@@ -3,7 +3,10 @@
 Counted in rows that PostgreSQL touches, and not in seconds: that is the same on every machine.
 """
 
+import asyncio
+import json
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
@@ -12,8 +15,10 @@ import httpx2
 from fastapi import FastAPI
 
 from api.core.pagination import Cursor
+from api.users.models import User
 from tests.conftest import SUPERUSER
 from tests.support.cases import cases
+from tests.support.processes import Apictl
 from tests.support.statements import nodes, plan, statements
 
 # A hundred thousand in CI's second run. A tenth of them have what a filter asks for, and a thousandth are superusers.
@@ -100,3 +105,50 @@ async def test_whatever_refers_to_a_row_is_found_by_an_index(database: asyncpg.C
         "(SELECT FROM pg_index AS i WHERE i.indrelid = c.conrelid AND i.indkey[0] = c.conkey[1] AND indpred IS NULL)"
     )
     assert [row["conname"] for row in unserved] == []
+
+
+# What a process has read is there when it has left.
+OTHERS: Final = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+READ_WHOLE: Final = "SELECT relname, seq_tup_read FROM pg_stat_user_tables WHERE relname <> 'alembic_version'"
+
+
+async def test_files_and_states_read_no_table_whole(
+    apictl: Apictl, environment: dict[str, str], superuser: User, database: asyncpg.Connection, tmp_path: Path
+) -> None:
+    """Also statements that no request sends, or none of these: counted by PostgreSQL itself."""
+    del superuser
+    await database.execute(FILL.replace("$rows", str(ROWS)))
+    await database.execute("ANALYZE")
+    people = [f"user{n}@example.com" for n in range(1, 200)] + [f"new{n}@example.com" for n in range(200)]
+    (tmp_path / "users.csv").write_text("\n".join(["email", *people]), encoding="utf-8")
+    state = {
+        "owner": "x",
+        "users": [{"email": email, "full_name": "Somebody"} for email in people[:20]],
+        "service_accounts": [{"name": f"robot-{n}", "roles": ["support"], "api_keys": [{"name": "x"}]} for n in (1, 2)],
+    }
+    (tmp_path / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    (tmp_path / "less.json").write_text(json.dumps(state | {"users": []}), encoding="utf-8")
+    await database.execute("SELECT pg_stat_force_next_flush()")
+    before = await read_whole(database)
+    for line in (
+        ["import-users", "users.csv", "--if-exists", "skip"],
+        ["apply", "-f", "state.json", "--show-keys", "--yes"],
+        ["update-user", people[3], "--full-name", "Somebody else"],
+        ["plan", "-f", "state.json"],
+        ["apply", "-f", "less.json", "--yes"],
+        ["show-user", people[3]],
+        ["create-token", people[3]],
+        ["delete-user", people[3], "--yes"],
+    ):
+        filled = [str(tmp_path / part) if part.endswith((".csv", ".json")) else part for part in line]
+        ended = await apictl(*filled, environment=environment)
+        assert ended.code in {0, 10}, (line, ended.err)
+    whole = {name: rows - before[name] for name, rows in (await read_whole(database)).items()}
+    assert {name: rows for name, rows in whole.items() if rows > TOUCHED} == {}
+
+
+async def read_whole(database: asyncpg.Connection) -> dict[str, int]:
+    """Return how many rows of each table were read from one end to the other, once nobody else is there."""
+    while await database.fetchval(OTHERS):
+        await asyncio.sleep(0.02)
+    return {row["relname"]: row["seq_tup_read"] for row in await database.fetch(READ_WHOLE)}
