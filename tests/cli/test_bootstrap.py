@@ -120,7 +120,9 @@ async def test_a_key_is_renewed_when_it_is_no_longer_what_is_wanted(
     assert await database.fetchval("SELECT count(*) FROM audit_entries WHERE action = 'api_key.rotate'") >= 5
 
 
-@pytest.mark.parametrize("number", [pytest.param(50, marks=pytest.mark.skipif(not THOROUGH, reason="heavy: fifty processes")), 8])
+@pytest.mark.parametrize(
+    "number", [pytest.param(50, marks=pytest.mark.skipif(not THOROUGH, reason="heavy: fifty processes")), 8]
+)
 async def test_many_at_once_make_one_superuser(apictl: Apictl, empty_url: str, number: int) -> None:
     """On an empty database; one half keeps its keys in one file, the other each in their own."""
     environment = bare_environment(APICTL_DATABASE_URL=empty_url)
