@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import stat
 import time
 from collections.abc import AsyncIterator
@@ -17,7 +16,6 @@ MOST: Final = 1024
 # Seconds that others are waited for, and between two attempts.
 PATIENCE: Final = 60.0
 POLL: Final = 0.05
-KEY: Final = re.compile(r"apictl_key_\w+\n?", re.ASCII)
 
 
 def check_folder(file: Path, *, create: bool) -> None:
@@ -50,6 +48,8 @@ def held_in(file: Path) -> str | None:
     Raises:
         BadRequest: It is not ours, others can read it, or something else is in it, which would be lost.
     """
+    from api.api_keys.secret import ApiKeySecret
+
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -64,12 +64,12 @@ def held_in(file: Path) -> str | None:
         if found.st_uid != os.geteuid() or found.st_mode & 0o077:
             whose = "Others can read" if found.st_uid == os.geteuid() else "Somebody else owns"
             raise BadRequest(f"{whose} {file}", hint=f"after rm '{file}', a new key is made")
-        text = os.read(descriptor, MOST).decode(errors="replace")
+        text = os.read(descriptor, MOST).decode(errors="replace").removesuffix("\n")
     finally:
         os.close(descriptor)
-    if text and not KEY.fullmatch(text):
+    if text and ApiKeySecret.parse(text) is None:
         raise BadRequest(f"{file} holds something else than a key", hint="name another file; nothing was changed there")
-    return text.strip() or None
+    return text or None
 
 
 @asynccontextmanager
