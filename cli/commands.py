@@ -93,6 +93,11 @@ COMMANDS: Final[dict[str, Entry]] = {
         "Database",
         "Write a migration from the database to the models, and look at what it would do to others.",
     ),
+    "bootstrap": Entry(
+        "cli.bootstrap",
+        "Provisioning",
+        "Wait for the database, migrate it, and create the first superuser and an API key, as far as they are missing.",
+    ),
     "login": Entry(
         "cli.remote",
         "Server",

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -17,10 +18,13 @@ if TYPE_CHECKING:
     from api.migrations.schemas import FindingRead
     from api.migrations.service import MigrationService
 
+T = TypeVar("T")
 COLUMNS = ("id", "text", "phase", "is_applied", "applied_at", "actor", "door", "host")
 TABLE = ("id", "applied_at", "text", "actor", "phase", "is_applied")
 # Where a pipeline goes on only if nothing is left to do (Terraform's and Django's convention is another one each).
 PENDING = 10
+# Seconds between two lines about a wait.
+SELDOM = 10
 
 To = Annotated[str | None, typer.Option("--to", help="Stop at this revision. Default: the newest.", show_default=False)]
 LockTimeout = Annotated[
@@ -86,7 +90,8 @@ async def migrate(
     if check + plan + sql > 1:
         raise BadRequest("--check, --plan and --sql are three questions", hint="ask one at a time")
     how = MigrationUpgrade(to=to, lock_timeout=lock_timeout, statement_timeout=statement_timeout, force=force)
-    await answered(call, wait_for_database)
+    if wait_for_database:
+        await answered(call, time.monotonic() + wait_for_database, lambda: connect(call))
     if check:
         found = await service(call).migration_state(to)
         return Item(found.model_dump(mode="json"), exit_code=PENDING if found.pending else 0)
@@ -122,24 +127,27 @@ def say_findings(call: Call, revision: str, findings: "list[FindingRead]") -> No
         call.say(f"{revision} {finding.rule}: {finding.message}. Instead: {finding.hint}")
 
 
-async def answered(call: Call, seconds: float) -> None:
-    """Wait until the database answers, for so long at most."""
-    deadline = time.monotonic() + seconds
-    said = False
-    while seconds:
+async def answered(call: Call, deadline: float, step: Callable[[], Awaitable[T]]) -> T:
+    """Return what a step that may be repeated makes, once the database answers; by the deadline (monotonic)."""
+    told = float("-inf")
+    while True:
         try:
-            async with call.runtime.transaction(readonly=True) as session:
-                await session.connection()
+            return await step()
         except ApictlError as error:
+            now = time.monotonic()
             # A wrong password, or a database that is not there, does not get better.
-            if error.code not in {"database-unreachable", "database-timeout"} or time.monotonic() > deadline:
+            if error.code not in {"database-unreachable", "database-timeout"} or now > deadline:
                 raise
-            if not said:
+            if now - told > SELDOM:
                 call.say(f"Waiting for the database: {error.cause or error.detail}")
-            said = True
+                told = now
             await asyncio.sleep(0.5)
-        else:
-            return
+
+
+async def connect(call: Call) -> None:
+    """Ask the database whether it answers."""
+    async with call.runtime.transaction(readonly=True) as session:
+        await session.connection()
 
 
 @command("read")

@@ -23,6 +23,7 @@ SECONDS: Final = 0.5
 KINDS: "Final[dict[tuple[str, str], Kind]]" = {
     ("*", "user"): "user",
     ("*", "as_user"): "user",
+    ("bootstrap", "key_owner"): "user",
     ("*", "role"): "role",
     ("*", "roles"): "role",
     ("show-role", "name"): "role",
@@ -116,7 +117,7 @@ def of_command(name: str, before: list[str], current: str) -> list[Offer]:
 
 def values(name: str, parameter: Any, start: str) -> list[Offer]:
     """Return the values of a parameter that begin so."""
-    if parameter.name in {"scopes", "can"}:
+    if parameter.name in {"scopes", "key_scopes", "can"}:
         from api.core.actor import SCOPE_TEXTS
 
         return [*SCOPE_TEXTS.items()]

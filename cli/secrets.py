@@ -40,16 +40,14 @@ def generate() -> str:
     )
 
 
-def read_password(call: Call, *, stdin: bool, file: Path | None, generated: bool, none: bool = False) -> str | None:
-    """Return the password from the one source that was named, or from a prompt; None for `--no-password`.
+def one_source(*, stdin: bool, file: Path | None, generated: bool, none: bool = False) -> None:
+    """Go on unless two sources are named.
 
     Raises:
-        BadRequest: Two sources were named, or the source cannot be read.
-        MissingInput: No source was named, and there is no terminal to ask on.
+        BadRequest: They are.
     """
-    from api.core.errors import BadRequest, MissingInput
+    from api.core.errors import BadRequest
 
-    environment = os.environ.get("APICTL_PASSWORD")
     sources = [
         name
         for name, used in (
@@ -57,12 +55,24 @@ def read_password(call: Call, *, stdin: bool, file: Path | None, generated: bool
             ("--password-file", file is not None),
             ("--generate-password", generated),
             ("--no-password", none),
-            ("APICTL_PASSWORD", environment is not None),
+            ("APICTL_PASSWORD", "APICTL_PASSWORD" in os.environ),
         )
         if used
     ]
     if len(sources) > 1:
         raise BadRequest(f"The password has two sources: {' and '.join(sources)}", hint="name one")
+
+
+def read_password(call: Call, *, stdin: bool, file: Path | None, generated: bool, none: bool = False) -> str | None:
+    """Return the password from the one source that was named, or from a prompt; None for `--no-password`.
+
+    Raises:
+        BadRequest: Two sources were named, or the source cannot be read.
+        MissingInput: No source was named, and there is no terminal to ask on.
+    """
+    from api.core.errors import MissingInput
+
+    one_source(stdin=stdin, file=file, generated=generated, none=none)
     if none:
         return None
     if generated:
@@ -72,7 +82,7 @@ def read_password(call: Call, *, stdin: bool, file: Path | None, generated: bool
             return decoded(sys.stdin.buffer.read(MAX_BYTES + 1), "standard input")
     if file is not None:
         return decoded(read_private(file), str(file))
-    if environment is not None:
+    if (environment := os.environ.get("APICTL_PASSWORD")) is not None:
         return environment
     if not call.interactive:
         raise MissingInput(

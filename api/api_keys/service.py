@@ -1,7 +1,8 @@
 """The rules about API keys, the same behind both doors. Who stands behind one in a request: `tokens.authentication`."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from hmac import compare_digest
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -9,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.api_keys import crud
 from api.api_keys.crud import OwnedKey
 from api.api_keys.models import ApiKey
-from api.api_keys.schemas import ApiKeyCreate, ApiKeyIssued, ApiKeyQuery, ApiKeyRead
+from api.api_keys.schemas import DEFAULT_OVERLAP, ApiKeyCreate, ApiKeyIssued, ApiKeyQuery, ApiKeyRead
 from api.api_keys.secret import ApiKeySecret
 from api.audit import crud as audit
 from api.core.actor import Actor, Scope
@@ -68,6 +69,28 @@ class ApiKeyService:
         await self._audit("api_key.create", issued.id, owner, name=issued.name, scopes=issued.scopes)
         return issued
 
+    async def ensure_api_key(self, new: ApiKeyCreate, *, held: str | None) -> ApiKeyRead | ApiKeyIssued:
+        """Return the key whose text is in hand, if it is as wanted and has a third of its life left; else issue one.
+
+        The one in hand then goes on for a day at most, as after a rotation: whoever works with it finds the next one.
+
+        Raises:
+            As `create_api_key`.
+        """
+        self._actor.require(Scope.API_KEYS_WRITE)
+        secret = None if held is None else ApiKeySecret.parse(held)
+        old = None if secret is None else await crud.owned(self._session, secret.id)
+        if secret is None or old is None or not old.is_live or not compare_digest(old.key.digest, secret.digest):
+            return await self.create_api_key(new)
+        owner = await self._users.find(new.user)
+        if owner is not None and owner.id == old.user.id and is_as_wanted(old.key, new):
+            return ApiKeyRead(**read(old))
+        issued = await self.create_api_key(new)
+        await self._require_charge_of(old.user)
+        if old.key.successor_id is None:
+            await self._succeed(old, issued.id, overlap=DEFAULT_OVERLAP)
+        return issued
+
     async def list_api_keys(self, query: ApiKeyQuery) -> tuple[list[ApiKeyRead], str | None]:
         """Return a page of API keys, the newest first; without `api-keys:read`, only the actor's own.
 
@@ -100,8 +123,7 @@ class ApiKeyService:
             )
         lifetime = None if old.expires_at is None else old.expires_at - old.created_at
         new = await self._issue(owner, old, lifetime=lifetime)
-        await crud.succeed(self._session, old.id, successor_id=new.id, overlap=timedelta(seconds=overlap))
-        await self._audit("api_key.rotate", old.id, owner, successor=str(new.id), overlap=overlap)
+        await self._succeed(row, new.id, overlap=overlap)
         return new
 
     async def revoke_api_key(self, key_id: UUID) -> tuple[ApiKeyRead, bool]:
@@ -157,9 +179,23 @@ class ApiKeyService:
         )
         return ApiKeyIssued(**read(OwnedKey(row, owner, is_live=True)), key=secret.text)
 
+    async def _succeed(self, old: OwnedKey, successor_id: UUID, *, overlap: int) -> None:
+        """Let a key go on beside its successor for so many seconds at most."""
+        await crud.succeed(self._session, old.key.id, successor_id=successor_id, overlap=timedelta(seconds=overlap))
+        await self._audit("api_key.rotate", old.key.id, old.user, successor=str(successor_id), overlap=overlap)
+
     async def _audit(self, action: str, key_id: UUID, owner: User, **detail: object) -> None:
         detail = {"user": owner.handle, **detail}
         await audit.add(self._session, self._actor, action=action, target="api_key", target_id=key_id, detail=detail)
+
+
+def is_as_wanted(key: ApiKey, new: ApiKeyCreate) -> bool:
+    """Tell whether a live key is what would be issued, and is not near its end."""
+    lifetime = None if key.expires_at is None else key.expires_at - key.created_at
+    wanted = None if new.expires_in is None else timedelta(seconds=new.expires_in)
+    same = (key.name, set(key.scopes), key.networks, lifetime) == (new.name, set(new.scopes), new.networks, wanted)
+    left = None if key.expires_at is None else key.expires_at - datetime.now(UTC)
+    return same and key.successor_id is None and (left is None or wanted is None or left > wanted / 3)
 
 
 def read(row: OwnedKey) -> dict[str, object]:

@@ -98,6 +98,11 @@ class UserService:
             row = (await self._session.execute(crud.CREATE.executable, values)).mappings().one_or_none()
         return None if row is None else account(row)
 
+    async def has_superuser(self) -> bool:
+        """Tell whether somebody may do everything: then `create_first_superuser` has nothing to do."""
+        self._actor.require(Scope.USERS_READ)
+        return await crud.other_superuser_exists(self._session, None)
+
     async def create_first_superuser(self, new: UserCreate) -> User | UserRead | None:
         """Create a superuser if there is none; of many at once, one does, and the others get None.
 
@@ -109,7 +114,13 @@ class UserService:
         await crud.lock_superusers(self._session)
         if await crud.other_superuser_exists(self._session, None):
             return None
-        return (await self.create_user(new, is_superuser=True)).user
+        made = await self.create_user(new, is_superuser=True, if_exists="skip")
+        if not made.created:
+            raise EmailTaken(
+                f"{new.email} belongs to a user who is no active superuser, and nobody else is one",
+                hint=f"make them one: apictl promote-user {new.email}; if they are deactivated, apictl activate-user",
+            )
+        return made.user
 
     async def act_as(self, ref: str) -> Actor:
         """Return an operator narrowed to what a user may do: the way to reproduce "it says forbidden".

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from tempfile import TemporaryFile
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -106,20 +106,6 @@ async def test_it_waits_for_a_database_that_starts(apictl: Apictl, empty_url: st
     refused = await apictl("migrate", "--wait-for-database", "0.6", environment=environment)
     assert (refused.code, "Waiting for the database" in refused.err) == (7, True), refused.err
 
-    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if parts.hostname:
-            other = await asyncio.open_connection(parts.hostname, parts.port)
-        else:
-            query = dict(parse_qsl(parts.query))
-            other = await asyncio.open_unix_connection(f"{query['host']}/.s.PGSQL.{query.get('port', '5432')}")
-
-        async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-            while data := await source.read(65536):
-                sink.write(data)
-            sink.close()
-
-        await asyncio.gather(copy(reader, other[1]), copy(other[0], writer), return_exceptions=True)
-
     line = ["migrate", "--wait-for-database", "30"]
     with TemporaryFile("w+") as said:
         files = (said.fileno(),) * 3
@@ -127,7 +113,7 @@ async def test_it_waits_for_a_database_that_starts(apictl: Apictl, empty_url: st
         async with asyncio.timeout(30):
             while not os.stat(said.fileno()).st_size:  # noqa: PTH116 - it is another process that writes
                 await asyncio.sleep(0.02)
-        async with await asyncio.start_server(forward, "127.0.0.1", port):
+        async with postgres.over_tcp(empty_url, port):
             code = await asyncio.to_thread(process.wait, 30)
         said.seek(0)
         assert (code, said.read().startswith("Waiting for the database")) == (0, True)

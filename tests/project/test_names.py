@@ -44,6 +44,7 @@ ONLY_TERMINAL: Final = {
     "stamp": "it repairs what HTTP needs whole",
     "check_models": "a developer's question",
     "make_migration": "it writes source",
+    "bootstrap": "before it, there is neither a schema nor anybody whom a server would let in",
     "serve": "starts what would have to answer",
     "dev": "starts what would have to answer",
     "login": "asks a server over HTTP",

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -80,6 +80,29 @@ async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
         yield connection
     finally:
         await connection.close()
+
+
+@asynccontextmanager
+async def over_tcp(url: str, port: int) -> AsyncIterator[None]:
+    """Let a server, wherever it listens, be reached at this port of the loopback too."""
+    parts = urlsplit(url)
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if parts.hostname:
+            other = await asyncio.open_connection(parts.hostname, parts.port)
+        else:
+            query = dict(parse_qsl(parts.query))
+            other = await asyncio.open_unix_connection(f"{query['host']}/.s.PGSQL.{query.get('port', '5432')}")
+
+        async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            while data := await source.read(65536):
+                sink.write(data)
+            sink.close()
+
+        await asyncio.gather(copy(reader, other[1]), copy(other[0], writer), return_exceptions=True)
+
+    async with await asyncio.start_server(forward, "127.0.0.1", port):
+        yield
 
 
 async def somebody_waits(connection: asyncpg.Connection, *, number: int = 1) -> None:
