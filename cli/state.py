@@ -1,6 +1,7 @@
 """The terminal door to states: what there should be, in files."""
 
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ from cli.errors import json_text
 from cli.output import Format, Report, readable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from api.state.schemas import Applied, Change, IssuedKey, Plan, State
     from api.state.service import StateService
@@ -30,6 +31,8 @@ TakeOver = Annotated[
         show_default=False,
     ),
 ]  # fmt: skip
+# Seconds between two words about how far it is.
+SELDOM = 3
 SIGNS = {"create": ("+", "green"), "update": ("~", "yellow"), "replace": ("±", "magenta"), "delete": ("-", "red")}
 
 
@@ -97,9 +100,8 @@ async def apply(
             call.say(line)
         things = "thing" if destroyed == 1 else "things"
         await call.confirm(f"destroys {destroyed} {things} of the state", expected=state.owner)
-    done = await states.apply(
-        with_passwords(state, passwords), ApplyOptions(take_over=take_over, destroy=destroyed > 0)
-    )
+    how = ApplyOptions(take_over=take_over, destroy=destroyed > 0)
+    done = await states.apply(with_passwords(state, passwords), how, told=progress(call))
     if keys_to is not None and done.keys and not call.dry_run:
         # Before the commit: a key that is not there is better than one that nobody has.
         add_keys(keys_to, done.keys)
@@ -125,6 +127,19 @@ async def export_state(
 
     state = await service(call).export_state(ExportStateOptions(owner=owner))
     return Report(state.model_dump(mode="json", exclude_unset=True), (), Format.YAML)
+
+
+def progress(call: Call) -> "Callable[[int, int], None]":
+    """Return what says now and then how far it is."""
+    said = time.monotonic()
+
+    def told(done: int, of: int) -> None:
+        nonlocal said
+        if time.monotonic() - said > SELDOM:
+            said = time.monotonic()
+            call.say(f"{done:,} of {of:,} changes made …")
+
+    return told
 
 
 def with_passwords(state: "State", passwords: dict[str, str]) -> "State":

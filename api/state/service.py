@@ -1,6 +1,6 @@
 """The rules about states: what is planned, what is owned, and that applying twice changes nothing the second time."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,8 +79,15 @@ class StateService:
         steps = await self._steps(state.owner, wanted, await self._stock(state.owner, wanted), take_over=how.take_over)
         return planned(state, steps, wanted)
 
-    async def apply(self, state: State, how: ApplyOptions) -> Applied:
+    async def apply(
+        self, state: State, how: ApplyOptions, *, told: Callable[[int, int], None] = lambda *_: None
+    ) -> Applied:
         """Make it so, all or nothing: by the services of each thing, with their rules and their audit entries.
+
+        Args:
+            state: What there should be.
+            how: What is allowed to get there.
+            told: Is called before each change, with how many were made, of how many.
 
         Raises:
             WouldDestroy: Something is to be deleted or replaced, and `how` does not say that it may.
@@ -100,7 +107,10 @@ class StateService:
                 hint="look at the plan; then say that it may: --yes, or over HTTP destroy=true",
             )
         maker = Maker(self._session, self._actor, self._passwords)
-        made = {(step.change.kind, step.change.name): await maker.make(step) for step in steps}
+        made: dict[Name, Made | None] = {}
+        for step in steps:
+            told(len(made), len(steps))
+            made[step.change.kind, step.change.name] = await maker.make(step)
         await self._own(state.owner, wanted, stock, made)
         if steps:
             detail = {"owner": state.owner, "changes": len(steps)}

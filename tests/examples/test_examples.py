@@ -1,5 +1,6 @@
 """The recipes in `examples/`: each is run as its first lines say, on a real database."""
 
+import json
 import os
 import re
 import shutil
@@ -78,6 +79,22 @@ async def test_the_ci_workflow(environment: dict[str, str], tmp_path: Path) -> N
         ended = await bash(step["run"], environment)
         assert ended.code == 0, (step["name"], ended)
         assert "apictl_key_" not in ended.out + ended.err
+
+
+async def test_the_state(environment: dict[str, str], tmp_path: Path) -> None:
+    job = yaml.safe_load(read("state/workflow.yml"))["jobs"]["accounts"]
+    assert {name for name in job["env"] if name.startswith("APICTL_")} <= SETTINGS | {"APICTL_TOKEN"}
+    assert (await bash("apictl migrate --quiet", environment)).code == 0
+    # On a database instead of that server: the same commands, and the same answers.
+    environment = environment | {"KEYS": str(tmp_path / "keys.jsonl")}
+    planned, applied, clean = [
+        await bash(f"cd {EXAMPLES / 'state'}; {step['run']}", environment) for step in job["steps"]
+    ]
+    assert [ended.code for ended in (planned, applied, clean)] == [0, 0, 0], (planned, applied, clean)
+    assert planned.out.endswith("5 to be created; 0 unchanged.\n")
+    assert applied.out.endswith("5 created; 0 unchanged.\n")
+    assert clean.out == '{\n  "unchanged": 5\n}\n'
+    assert json.loads((tmp_path / "keys.jsonl").read_text())["user"] == "nightly-report"
 
 
 async def test_the_shell_script(environment: dict[str, str], tmp_path: Path) -> None:
