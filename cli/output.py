@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cli.errors import json_text, printable
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 # Characters between two columns; and those of a text that it is not broken within.
@@ -69,6 +70,7 @@ class Style:
 
     form: Format | None = None
     fields: tuple[str, ...] = ()
+    paged: bool = True
     say: Callable[[str], None] = lambda _: None
 
 
@@ -175,7 +177,7 @@ def as_csv(rows: list[dict[str, Any]], fields: Sequence[str], *, single: bool) -
 def as_ids(rows: list[dict[str, Any]], fields: Sequence[str], *, single: bool) -> str:
     """Return one id a line."""
     del fields, single
-    return "".join(f"{row.get('id', row.get('session_id', ''))}\n" for row in rows)
+    return "".join(f"{row.get('id', row.get('session_id', row.get('variable', '')))}\n" for row in rows)
 
 
 FORMATS = {
@@ -190,14 +192,34 @@ FORMATS = {
 def show_table(result: Item | Listing, rows: list[dict[str, Any]], style: Style) -> None:
     """Print for a person: a table, or one object as a column of its fields."""
     from rich.console import Console
-    from rich.padding import Padding
-    from rich.text import Text
 
     colorless = os.environ.get("TERM") == "dumb"
     # Rich would take a dumb terminal for one of 80 columns, unless it knows both.
     size = shutil.get_terminal_size() if sys.stdout.isatty() else os.terminal_size((80, 24))
     color = None if colorless else "auto"
     console = Console(highlight=False, color_system=color, width=size.columns, height=size.lines)  # type: ignore[arg-type]
+    with console.capture() as drawn:
+        missing = draw(console, result, rows, style)
+    show_text(drawn.get(), size.lines, style)
+    if missing:
+        style.say(missing)
+
+
+def show_text(text: str, height: int, style: Style) -> None:
+    """Show a person a text, in the pager where it is longer than a screen of so many lines."""
+    if style.paged and text.count("\n") >= height and sys.stdin.isatty() and sys.stdout.isatty():
+        from cli.pager import page_through
+
+        if page_through(text):
+            return
+    sys.stdout.write(text)
+
+
+def draw(console: "Console", result: Item | Listing, rows: list[dict[str, Any]], style: Style) -> str | None:
+    """Draw a table, or one object; return what is to be said about what is missing there."""
+    from rich.padding import Padding
+    from rich.text import Text
+
     if isinstance(result, Item):
         shown = picked(rows[0], style.fields)
         width = max(map(len, shown))
@@ -210,15 +232,15 @@ def show_table(result: Item | Listing, rows: list[dict[str, Any]], style: Style)
                 # What is in that in turn has no room there.
                 inside = [name for name in inner[0] if not any(is_nested(row.get(name)) for row in inner)]
                 console.print(Padding(table(inner, fitting(inner, inside, console.width - 2)), (0, 0, 0, 2)))
-        return
+        return None
     if not rows:
-        style.say("There is nothing to show.")
-        return
+        return "There is nothing to show."
     names = style.fields or fitting(rows, result.table, console.width)
     console.print(table(rows, names))
     left_out = [] if style.fields else [name for name in result.table if name not in names]
-    if left_out:
-        style.say(f"No room for {', '.join(left_out)}: widen the terminal, or name what you want with --fields")
+    if not left_out:
+        return None
+    return f"No room for {', '.join(left_out)}: widen the terminal, or name what you want with --fields"
 
 
 def is_nested(value: Any) -> bool:
