@@ -31,20 +31,19 @@ async def show_config(
     for name in type(call.settings).model_fields:
         variable = variable_name(name)
         where = {"origin": origins.get(variable, "default")} if origin else {}
-        items.append({"variable": variable, "value": shown(getattr(call.settings, name))} | where)
+        items.append({"variable": variable, "value": shown(name, getattr(call.settings, name))} | where)
     columns = ("variable", "value", *(["origin"] if origin else []))
     return Listing(items, None, columns, columns)
 
 
-def shown(value: Any) -> Any:
-    """Return a setting as it may be seen: of a secret, only that it is set; of a URL, what is none."""
+def shown(name: str, value: Any) -> Any:
+    """Return a setting as it may be seen: of a secret, only that it is set; of a database's URL, all but the password."""
     from pydantic import SecretStr
 
     from api.core.connecting import redact
 
     if isinstance(value, SecretStr):
-        secret = value.get_secret_value()
-        return redact(secret) if "://" in secret else "***"
+        return redact(value.get_secret_value()) if name == "database_url" else "***"
     return value if value is None or isinstance(value, int | float) else str(value)
 
 

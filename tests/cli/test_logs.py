@@ -1,10 +1,12 @@
 """`-v` and `-vv`: what is done, on stderr, and no value of anything."""
 
+import asyncio
+
 import asyncpg
 import pytest
 
 from tests.conftest import PASSWORD
-from tests.support.processes import Apictl
+from tests.support.processes import Apictl, bare_environment
 
 CREATE = ("create-user", "ada@example.com", "--password-stdin", "-o", "ids")
 
@@ -50,3 +52,16 @@ async def test_a_failure_is_rolled_back_and_told(apictl: Apictl, environment: di
 async def test_quiet_and_verbose_contradict_each_other(apictl: Apictl, environment: dict[str, str]) -> None:
     ended = await apictl("list-users", "-q", "-v", environment=environment)
     assert (ended.code, ended.out, "contradict" in ended.err) == (2, "", True)
+
+
+async def test_what_is_asked_of_a_server(apictl: Apictl) -> None:
+    async def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        url = "http://127.0.0.1:{1}".format(*server.sockets[0].getsockname())
+        ended = await apictl("login", url, "-vv", environment=bare_environment(NO_PROXY="127.0.0.1"))
+    assert (ended.code, f' ms  HTTP Request: POST {url}/v1/auth/device "HTTP/1.1 404' in ended.err) == (7, True), ended
+    # What libraries say besides may have headers in it.
+    assert all(" HTTP Request: " in line for line in ended.err.splitlines() if " ms  " in line)

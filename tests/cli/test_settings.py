@@ -32,7 +32,7 @@ def profile(config: Path, name: str, text: str, mode: int = 0o600) -> None:
 
 async def test_each_value_and_where_it_comes_from(apictl: Apictl, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(
-        f"# ours\n\nAPICTL_POOL_SIZE=3\nAPICTL_SECRET_KEY={'c4nary' * 8}\nDATABASE_URL={URL}\n"
+        f"# ours\n\nAPICTL_POOL_SIZE=3\nAPICTL_SECRET_KEY=a://{'c4nary' * 8}\nDATABASE_URL={URL}\n"
     )
     environment = bare_environment(APICTL_LISTEN_PORT="9000", APICTL_POOL_SIZE="")
     ended = await apictl("show-config", "--origin", "-o", "json", environment=environment)
