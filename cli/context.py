@@ -187,7 +187,9 @@ def carry_out(kind: Kind, body: Body | HostBody, arguments: dict[str, Any], opti
     if kind == "host":
         body(call, **arguments)
         return None
-    style = Style(form=options["output"], fields=call.fields, say=call.say, paged=not options["no_pager"])
+    # What has done something does not wait for a key.
+    paged = kind in {"read", "local"} and not options["no_pager"]
+    style = Style(form=options["output"], fields=call.fields, say=call.say, paged=paged)
     if kind in {"remote", "local"}:
         return Shown(complete(checked_fields(call, body, arguments)), style)
     # Outside of the event loop, so that Ctrl-C ends the wait for an embedded PostgreSQL at once. Only a command

@@ -37,7 +37,7 @@ async def show_config(
 
 
 def shown(name: str, value: Any) -> Any:
-    """Return a setting as it may be seen: of a secret, only that it is set; of a database's URL, all but the password."""
+    """Return a setting as it may be seen: of a secret, only that it is set; of a database URL, all but its password."""
     from pydantic import SecretStr
 
     from api.core.connecting import redact

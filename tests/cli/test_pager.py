@@ -70,6 +70,14 @@ def test_what_is_not_paged(
     assert seen.screen.count("@example.com") == int(line[1])
 
 
+def test_one_object_is_paged_but_not_what_was_done(apictl: Apictl, own: dict[str, str], many: None) -> None:
+    """Whoever has changed something, perhaps as a step of many, is not kept waiting for a key."""
+    for line, is_paged in ((["show-user"], True), (["activate-user"], False)):
+        with terminal(*line, "u1@example.com", environment=own | {"LINES": "5"}, start=apictl.start) as seen:
+            assert seen.end() == 0
+        assert ("paged on" in seen.screen, "u1@example.com" in seen.screen) == (is_paged, True)
+
+
 async def test_a_pipe_is_not_paged(apictl: Apictl, own: dict[str, str], many: None) -> None:
     ended = await apictl("list-users", "-o", "table", "-q", environment=own)
     assert (ended.code, "paged on" in ended.out, ended.out.count("@example.com")) == (0, False, 50)
