@@ -55,8 +55,12 @@ async def test_quiet_and_verbose_contradict_each_other(apictl: Apictl, environme
 
 
 async def test_what_is_asked_of_a_server(apictl: Apictl) -> None:
-    async def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        # Whoever closes before everything is read may take the answer back.
+        writer.write_eof()
+        await reader.read()
         writer.close()
 
     async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
