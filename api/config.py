@@ -1,4 +1,4 @@
-"""Settings: what a deployment may decide, each from `APICTL_<NAME>`, the `.env` file, or its default here.
+"""Settings: what a deployment may decide, each from `APICTL_<NAME>`, the file of `api.env_file`, or its default here.
 
 Nothing in this module opens, connects or starts anything.
 """
@@ -9,13 +9,13 @@ import re
 from collections.abc import Iterable
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from api.core.errors import BadSettings, FieldError
+from api.env_file import PROFILE, env_file, read
 
 PREFIX: Final = "APICTL_"
 # A host by its ASCII name (RFC 1123), or by its address; a port that can be one.
@@ -24,9 +24,8 @@ SERVER_URL: Final = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 PORT: Final = re.compile(r":(\d+)(?=,|$)", re.ASCII)
-ENV_FILE: Final = ".env"
-# Read by the terminal tool itself or by the embedded PostgreSQL, not by the service.
-OTHER_VARIABLES: Final = frozenset({"APICTL_PASSWORD", "APICTL_POSTGRES_USER", "APICTL_STATE_DIR"})
+# Read from the environment only: by the terminal tool itself, by the embedded PostgreSQL, or to find the file.
+OTHER_VARIABLES: Final = frozenset({"APICTL_PASSWORD", "APICTL_POSTGRES_USER", PROFILE, "APICTL_STATE_DIR"})
 
 # What Kubernetes sets for a Service called apictl.
 NOT_OURS: Final = re.compile(r"APICTL_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_.+)?)")
@@ -36,6 +35,14 @@ Seconds = Annotated[int, Field(ge=1, le=10 * 365 * 86400)]
 
 # The names of RFC 7518 and RFC 8037. EdDSA is Ed25519 here, and no other curve.
 Algorithm = Literal["EdDSA", "ES256", "RS256", "HS256"]
+
+
+class Given(NamedTuple):
+    """What is set: by which variable, and in which file; None is the environment."""
+
+    value: str
+    variable: str
+    file: Path | None
 
 
 class Settings(BaseModel):
@@ -150,16 +157,9 @@ class Settings(BaseModel):
         Raises:
             BadSettings: A value is unusable, or an `APICTL_*` variable is none of ours.
         """
-        # Not by pydantic-settings, which takes longer to import than all of this module.
-        given: dict[str, Any] = {}
-        for source in (env_file(), os.environ):
-            refuse_unknown_variables(source, set(map(variable_name, cls.model_fields)))
-            found = {name: value for name, value in source.items() if value}
-            if "DATABASE_URL" in found:
-                # As platforms name it: in the environment, it wins over a file.
-                found.setdefault("APICTL_DATABASE_URL", found["DATABASE_URL"])
-            given |= found
-        values = {name: given.get(variable_name(name)) for name in cls.model_fields}
+        found = given()
+        variables = {name: found.get(variable_name(name)) for name in cls.model_fields}
+        values: dict[str, Any] = {name: one and one.value for name, one in variables.items()}
         values |= {name: value for name, value in flags.items() if value is not None}
         try:
             return cls(**{name: value for name, value in values.items() if value is not None})
@@ -199,36 +199,36 @@ def variable_name(field: str) -> str:
     return PREFIX + field.upper()
 
 
-def env_file() -> dict[str, str | None]:
-    """Return what `.env` sets; nothing without one.
+def given() -> dict[str, Given]:
+    """Return what is set of our variables, and where: the environment wins over the file.
 
     Raises:
-        BadSettings: It is not UTF-8; or somebody else could have written it, who would name programs to run and keys
-            to sign with.
+        BadSettings: The file cannot be read, or an `APICTL_*` variable is none of ours.
     """
-    try:
-        found = Path(ENV_FILE).stat()
-    except OSError:
-        return {}
-    if found.st_uid not in {os.geteuid(), 0} or found.st_mode & 0o002:
-        raise BadSettings(
-            f"{Path(ENV_FILE).resolve()} could have been written by somebody else",
-            hint="make it your own (chown, chmod o-w), or set the variables in the environment",
-        )
-    try:
-        return dotenv_values(ENV_FILE)
-    except UnicodeError:
-        raise BadSettings(f"{Path(ENV_FILE).resolve()} is not UTF-8 text") from None
+    # Not by pydantic-settings, which takes longer to import than all of this module.
+    settings = set(map(variable_name, Settings.model_fields))
+    file = env_file()
+    found: dict[str, Given] = {}
+    for where, source in ((file, read(file)), (None, os.environ)):
+        refuse_unknown_variables(source, settings, where)
+        here = {name: Given(value, name, where) for name, value in source.items() if value}
+        if "DATABASE_URL" in here:
+            # As platforms name it: in the environment, it wins over a file.
+            here.setdefault("APICTL_DATABASE_URL", here["DATABASE_URL"])
+        found |= here
+    return found
 
 
-def refuse_unknown_variables(given: Iterable[str], settings: set[str]) -> None:
-    """Refuse `APICTL_*` names that nothing reads: a misspelt setting must not be silently ignored.
+def refuse_unknown_variables(names: Iterable[str], settings: set[str], file: Path | None) -> None:
+    """Refuse `APICTL_*` names that nothing reads there: a misspelt setting must not be silently ignored.
 
     Raises:
         BadSettings: Names the variable and the nearest one that exists.
     """
-    known = settings | OTHER_VARIABLES
-    for name in sorted(set(given) - known):
+    known = settings | (OTHER_VARIABLES if file is None else set())
+    for name in sorted(set(names) - known):
+        if name in OTHER_VARIABLES:
+            raise BadSettings(f"{name} is read from the environment, and not from {file}")
         if name.upper().startswith(PREFIX) and not NOT_OURS.fullmatch(name):
             nearest = difflib.get_close_matches(name.upper(), sorted(known), n=1)
             raise BadSettings(

@@ -1,15 +1,18 @@
 """The declarative base and the engine. No table and no query belongs here."""
 
+import logging
 from datetime import datetime
+from functools import partial
 from typing import Any, ClassVar, Final
 
-from sqlalchemy import DateTime, MetaData, Text
+from sqlalchemy import Connection, DateTime, MetaData, Text, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
 from api.config import Settings
-from api.core.connecting import connect, unprepared
+from api.core.connecting import connect, log_statement, unprepared
 
+LOG: Final = logging.getLogger(__name__)
 NAMING_CONVENTION: Final = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -55,4 +58,19 @@ def make_engine(url: str, settings: Settings, *, pool_size: int | None = None, p
         # Values of a failed statement may be personal or secret; they must not reach a log.
         hide_parameters=True,
     )
+    if LOG.isEnabledFor(logging.INFO):
+        log_what_it_does(engine)
     return engine
+
+
+def log_what_it_does(engine: AsyncEngine) -> None:
+    """Log every statement of an engine, and how each transaction ends."""
+
+    def ended(how: str, connection: Connection) -> None:
+        # In autocommit mode SQLAlchemy says so too, and nothing was open.
+        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+            LOG.info("transaction %s", how)
+
+    event.listen(engine.sync_engine, "before_cursor_execute", lambda *sent: log_statement(sent[2]))
+    event.listen(engine.sync_engine, "commit", partial(ended, "committed"))
+    event.listen(engine.sync_engine, "rollback", partial(ended, "rolled back"))

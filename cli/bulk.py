@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Final
 import typer
 
 from cli.context import Call, command
+from cli.errors import unwritten
 from cli.files import replaced
 from cli.output import Item, Script, check_fields
 
@@ -126,7 +127,7 @@ async def export_users(
     Example: apictl export-users --to users.csv
     """
     from api.bulk.schemas import ExportOptions
-    from api.core.errors import BadRequest, InternalError
+    from api.core.errors import BadRequest
 
     how = ExportOptions(format=file_format.value, with_hashes=with_hashes)
     if to is not None and to.exists() and not to.is_file():
@@ -139,7 +140,9 @@ async def export_users(
                 target.write(piece)
                 target.flush()
             except OSError as error:
-                raise InternalError("The output could not be written", cause=error.strerror) from None
+                if to is not None:
+                    raise
+                return Script("", "", exit_code=unwritten(error))
     return Script("", "")
 
 
@@ -222,11 +225,11 @@ def say_errors(call: Call, report: "ImportReport", file: str, *, has_results: bo
 
 
 async def watch(call: Call, bulk: "BulkService", size: int) -> None:
-    """Show how far it is: a bar on a terminal, else a line now and then."""
+    """Show how far it is: a bar on a terminal that can draw one, else a line now and then."""
     began = time.monotonic()
     if call.quiet:
         return
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         while True:
             await asyncio.sleep(SELDOM)
             done = f", {bulk.counts.read * 100 // size} %" if size else ""

@@ -159,8 +159,18 @@ def carry_out(kind: Kind, body: Body | HostBody, arguments: dict[str, Any], opti
         # To look through every package for plugins of Pydantic is 3 % of a command's time.
         os.environ["PYDANTIC_DISABLE_PLUGINS"] = "true"
     from api.config import Settings
+    from api.core.errors import BadRequest
     from api.core.runtime import held_database
 
+    if options["verbose"]:
+        from cli.logs import log_to_stderr
+
+        if options["quiet"]:
+            raise BadRequest("--quiet and --verbose contradict each other", hint="name one")
+        log_to_stderr(statements=options["verbose"] > 1)
+    if options["profile"] is not None:
+        # Where the processes that we start find it too.
+        os.environ["APICTL_PROFILE"] = options["profile"]
     # The default, which makes `| head` end us quietly, would also end us when the database hangs up.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     call = Call(
@@ -177,8 +187,10 @@ def carry_out(kind: Kind, body: Body | HostBody, arguments: dict[str, Any], opti
     if kind == "host":
         body(call, **arguments)
         return None
-    style = Style(form=options["output"], fields=call.fields, say=call.say)
-    if kind == "remote":
+    # What has done something does not wait for a key.
+    paged = kind in {"read", "local"} and not options["no_pager"]
+    style = Style(form=options["output"], fields=call.fields, say=call.say, paged=paged)
+    if kind in {"remote", "local"}:
         return Shown(complete(checked_fields(call, body, arguments)), style)
     # Outside of the event loop, so that Ctrl-C ends the wait for an embedded PostgreSQL at once. Only a command
     # that makes the schema may make the database: an operator in the wrong folder must not.

@@ -35,11 +35,16 @@ def show(error: "ApictlError", *, as_json: bool) -> None:
 
 
 def unwritten(error: OSError) -> int:
-    """Say that the output could not be written: /dev/full, or a disk without space."""
-    sys.stderr.write(f"error: the output could not be written\ncause: {error.strerror}\n")
+    """Say that the output could not be written (/dev/full, or a disk without space), and return the exit code.
+
+    To a reader that went away, nothing is to be said.
+    """
+    is_left = isinstance(error, BrokenPipeError)
+    if not is_left:
+        sys.stderr.write(f"error: the output could not be written\ncause: {error.strerror}\n")
     # What is still buffered must not fail once more.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    return 1
+    return 141 if is_left else 1
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:

@@ -51,8 +51,8 @@ def page(usage: str, text: str, panels: dict[str, list[tuple[str, str]]], epilog
     # On all panels alike, so that texts are below each other.
     column = min(FAR, max(len(name) for rows in panels.values() for name, _ in rows) + 4)
     lines = [f"{heading('Usage:')} {usage}"]
-    for paragraph in text.split("\n\n"):
-        # An example is there to be copied.
+    # Examples first: they say most in the least time, and are there to be copied.
+    for paragraph in sorted(text.split("\n\n"), key=lambda one: not one.startswith(EXAMPLE)):
         lines += ["", *([paragraph] if paragraph.startswith(EXAMPLE) else wrapped(paragraph, width))]
     for name, rows in panels.items():
         lines += ["", heading(f"{name}:"), *definitions(rows, column, width)]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from api.config import is_server_url
 from api.core.errors import BadRequest
+from api.env_file import config_folder
 from cli.files import replaced
 
 TOKENS = ("access_token", "refresh_token")
@@ -17,7 +18,7 @@ TOKEN = re.compile(r"[\w.~+/-]+=*", re.ASCII)
 
 def place() -> Path:
     """Return the file that the tokens are kept in."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "apictl" / "login.json"
+    return config_folder() / "login.json"
 
 
 def read() -> dict[str, str] | None:

@@ -91,7 +91,8 @@ def main(arguments: list[str]) -> int:
         show(BadRequest(message, hint=hint), as_json=as_json)
         return 2
     except Exception as error:
-        if "--debug" in arguments:
+        # Where help was asked for, no command has run: it is the help that could not be printed, and `run` says so.
+        if "--debug" in arguments or (isinstance(error, OSError) and {"--help", "-h"} & {*arguments}):
             raise
         failure = understood(error)
         show(failure, as_json=as_json)
@@ -101,7 +102,7 @@ def main(arguments: list[str]) -> int:
 def printed(shown: "Shown | None") -> int:
     """Print what a command has left, and return the exit code."""
     if shown is not None:
-        from cli.output import show as show_result
+        from cli.printing import show as show_result
 
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         try:

@@ -7,6 +7,7 @@ import inspect
 import os
 import shlex
 from enum import Enum
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from cli.commands import COMMANDS
@@ -96,10 +97,14 @@ def of_command(name: str, before: list[str], current: str) -> list[Offer]:
     parameters = build(name).params
     options = {text: one for one in parameters if one.param_type_name == "option" for text in one.opts}
     arguments = [one for one in parameters if one.param_type_name == "argument"]
+    # What is offered from the database is in the one that the command would work on.
+    for option, value in pairwise(before):
+        if option == "--profile":
+            os.environ["APICTL_PROFILE"] = value
     text, equals, _ = current.partition("=")
     if text.startswith("--") and equals and text in options:
         return [(f"{text}={value}", about) for value, about in values(name, options[text], current[len(text) + 1 :])]
-    if before and before[-1] in options and not options[before[-1]].is_flag:
+    if before and before[-1] in options and takes_value(options[before[-1]]):
         return values(name, options[before[-1]], current)
     if current.startswith("-"):
         taken = {one.name for one in map(options.get, before) if one is not None and not one.multiple}
@@ -110,9 +115,14 @@ def of_command(name: str, before: list[str], current: str) -> list[Offer]:
     given = [
         word
         for last, word in zip(["", *before], before, strict=False)
-        if not word.startswith("-") and (last not in options or options[last].is_flag)
+        if not word.startswith("-") and (last not in options or not takes_value(options[last]))
     ]
     return values(name, arguments[len(given)], current) if len(given) < len(arguments) else []
+
+
+def takes_value(option: Any) -> bool:
+    """Tell whether a value follows an option."""
+    return not (option.is_flag or option.count)
 
 
 def values(name: str, parameter: Any, start: str) -> list[Offer]:
@@ -121,6 +131,10 @@ def values(name: str, parameter: Any, start: str) -> list[Offer]:
         from api.core.actor import SCOPE_TEXTS
 
         return [*SCOPE_TEXTS.items()]
+    if parameter.name == "profile":
+        from api.env_file import profiles
+
+        return [(profile, "") for profile in profiles()]
     if found := choices(name, parameter):
         return [(choice, "") for choice in found]
     kind = KINDS.get((name, parameter.name), KINDS.get(("*", parameter.name)))

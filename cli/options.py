@@ -6,24 +6,41 @@ import typer
 
 from cli.output import Format
 
-Kind = Literal["read", "write", "destroy", "bulk", "export", "schema", "rewind", "source", "host", "remote", "plain"]
+Kind = Literal[
+    "read", "write", "destroy", "bulk", "export", "schema", "rewind", "source", "host", "remote", "local", "plain"
+]
 """What a command does: reads, writes, destroys (and asks first), writes or reads without end, makes the schema, takes
-it back (and asks first), writes source, serves, asks a server, or says what it knows by itself."""
+it back (and asks first), writes source, serves, asks a server, or says what this machine, or it alone, knows."""
 
 SHARED_PANEL = "Options of every command"
 
 
-def option(*names: str, text: str) -> Any:
+def option(*names: str, text: str, count: bool = False) -> Any:
     """Return the declaration of an option that every command has."""
-    return typer.Option(*names, help=text, rich_help_panel=SHARED_PANEL, show_default=False)
+    return typer.Option(*names, help=text, rich_help_panel=SHARED_PANEL, show_default=False, count=count)
 
 
 COMMON: dict[str, tuple[Any, Any]] = {
     "output": (Annotated[Format | None, option("--output", "-o", text="How to print the result.")], None),
     "fields": (Annotated[str | None, option("--fields", text="Only these fields, separated by commas.")], None),
     "quiet": (Annotated[bool, option("--quiet", "-q", text="Print no messages, only data and errors.")], False),
+    "verbose": (
+        Annotated[
+            int,
+            option("--verbose", "-v", text="Log to stderr what is done; twice, every SQL statement too.", count=True),
+        ],
+        0,
+    ),
+    "profile": (
+        Annotated[
+            str | None,
+            option("--profile", text="Settings from ~/.config/apictl/NAME.env, not .env (also APICTL_PROFILE)."),
+        ],
+        None,
+    ),
     # Read from the command line before it is parsed (see `cli.main.without_colors`); here for the help.
     "no_color": (Annotated[bool, option("--no-color", text="No colours (also NO_COLOR).")], False),
+    "no_pager": (Annotated[bool, option("--no-pager", text="Show what is longer than the screen at once.")], False),
     "no_input": (Annotated[bool, option("--no-input", text="Never ask: fail with exit code 2.")], False),
     "debug": (Annotated[bool, option("--debug", text="Show the traceback of an internal error.")], False),
 }
@@ -50,5 +67,6 @@ OPTIONS: dict[Kind, dict[str, tuple[Any, Any]]] = {
     "source": COMMON,
     "host": COMMON,
     "remote": COMMON,
+    "local": COMMON,
     "plain": {},
 }

@@ -90,7 +90,7 @@ def config(call: Call, application: Any = APPLICATION, **options: Any) -> "Confi
     return uvicorn.Config(
         application,
         factory=application is APPLICATION,
-        log_level=call.settings.log_level,
+        log_level="error" if call.quiet else call.settings.log_level,
         # Nobody in front of us is believed until somebody says so.
         proxy_headers=False,
         server_header=False,

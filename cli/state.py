@@ -9,7 +9,7 @@ import typer
 
 from cli.context import Call, command
 from cli.errors import json_text
-from cli.output import Format, Report, readable
+from cli.output import Format, Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -193,6 +193,8 @@ def drift(change: "Change") -> str:
     """Return who made a change necessary, and when, if it was at another door."""
     if change.changed_by is None:
         return ""
+    from cli.tables import readable
+
     when = readable(change.model_dump(mode="json")["changed_at"])
     return f"   {'removed' if change.action == 'create' else 'changed'} by {change.changed_by}, {when}"
 

@@ -122,13 +122,20 @@ async def introspect_token(call: Call) -> Item:
 
 
 def read_token(call: Call) -> str:
-    """Return the token that was typed unseen, or piped in."""
+    """Return the token that was typed unseen, or piped in.
+
+    Raises:
+        MissingInput: Nobody may be asked.
+    """
     import getpass
     import sys
 
+    from api.core.errors import MissingInput
     from cli.secrets import MAX_BYTES, decoded
     from cli.signals import at_a_prompt
 
+    if sys.stdin.isatty() and not call.interactive:
+        raise MissingInput("A token is needed, and --no-input forbids to ask", hint="pipe it in")
     with at_a_prompt():
         if call.interactive:
             return getpass.getpass("Token: ")

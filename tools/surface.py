@@ -82,7 +82,7 @@ def read(name: str) -> Command:
 def parameter(command: str, found: Any, context: Any, arguments: list[str]) -> Parameter:
     """Return an argument or option."""
     is_help = found.name == "help"
-    switch = getattr(found, "is_flag", False)
+    switch = getattr(found, "is_flag", False) or getattr(found, "count", False)
     default = found.default.value if isinstance(found.default, Enum) else found.default
     kind = found.display_type(context).strip("<>").removesuffix(" range").removeprefix("list[").rstrip("]")
     allowed = () if is_help else tuple(choices(command, found))
@@ -97,7 +97,7 @@ def parameter(command: str, found: Any, context: Any, arguments: list[str]) -> P
         found.required,
         found.multiple or found.nargs != 1,
         is_help or found.rich_help_panel == SHARED_PANEL,
-        (found.help or "") + limits(found.min, found.max),
+        (found.help or "") + ("" if switch else limits(found.min, found.max)),
     )
 
 

@@ -122,7 +122,7 @@ class BulkService:
             unchanged=counts.unchanged,
             failed=counts.failed,
             errors=counts.errors,
-            changed=counts.created > 0 and not how.dry_run,
+            changed=counts.created > 0,
             dry_run=how.dry_run,
         )
 

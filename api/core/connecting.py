@@ -1,12 +1,15 @@
 """How a PostgreSQL URL becomes a connection. SQLAlchemy, which takes long to import, has no part in it."""
 
-from typing import Any
+import logging
+from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 import asyncpg
 
 from api.config import Settings
 from api.core.errors import BadSettings
+
+LOG: Final = logging.getLogger(__name__)
 
 
 def to_dsn(url: str) -> str:
@@ -41,13 +44,21 @@ async def connect(url: str, settings: Settings, **options: Any) -> asyncpg.Conne
     """
     usual = {"timeout": settings.connect_timeout, "command_timeout": settings.statement_timeout}
     try:
-        return await asyncpg.connect(to_dsn(url), server_settings={"application_name": "apictl"}, **(usual | options))
+        found = await asyncpg.connect(to_dsn(url), server_settings={"application_name": "apictl"}, **(usual | options))
     except (ValueError, asyncpg.ClientConfigurationError):
         # Not in their words, which can repeat a part of the password.
         raise BadSettings(
             "APICTL_DATABASE_URL cannot be read",
             hint="postgresql://USER:PASSWORD@HOST:PORT/NAME, with : / ? # @ % in the password percent-encoded",
         ) from None
+    LOG.info("connected to %s", redact(url))
+    return found
+
+
+def log_statement(text: str) -> None:
+    """Log a statement, on one line and without its values, which may be personal or secret."""
+    if LOG.isEnabledFor(logging.DEBUG):
+        LOG.debug("%s", " ".join(text.split()))
 
 
 def unprepared(pool_size: int | None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import Executable
 
 from api.config import Settings
-from api.core.connecting import connect
+from api.core.connecting import connect, log_statement
 from api.core.errors import DatabaseUnreachable
 from api.core.failures import DATABASE_ERRORS, IN_USE, translated
 
@@ -91,6 +91,7 @@ class Direct:
         with translated():
             connection = await self._take()
             is_whole = False
+            log_statement(statement.text)
             try:
                 rows: list[asyncpg.Record] = await connection.fetch(statement.text, *statement.arguments(values))
                 is_whole = True

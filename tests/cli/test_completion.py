@@ -52,6 +52,8 @@ async def test_an_address_is_completed_in_a_real_shell(
         (["list-users", "--sort=ema"], ["--sort=email"]),
         (["list-users", "--sort", "email", "--so"], []),
         (["create-role", "support", "--scope", "users:read", "--sco"], ["--scope"]),
+        # No value follows it, however often it may be given.
+        (["list-users", "-v", "--so"], ["--sort"]),
         (["create-user", "ada@example.com", ""], []),
         (["create-user", ""], []),
         (["completion", "--", "f"], ["fish"]),

@@ -99,6 +99,8 @@ async def test_there_is_no_option_that_takes_a_password(apictl: Apictl, environm
     ended = await apictl(*CREATE, flag, "hunter2hunter2hunter2", environment=environment)
     assert ended.code == 2
     assert "hunter2" not in ended.err
+    assert "hint: see: apictl create-user --help" in ended.err
+    assert "--password-stdin" in ended.err or flag == "-p"
 
 
 async def test_a_generated_password_is_shown_once_and_logs_in(
@@ -132,8 +134,6 @@ def test_a_prompt_asks_twice_and_shows_nothing(apictl: Apictl, environment: dict
             seen.type("something else\n")
         assert seen.end() == 8
         assert seen.screen.count("The two differ.") == 3
-    with terminal(*CREATE, "--no-input", environment=environment, start=apictl.start) as seen:
-        assert seen.end() == 2
 
 
 def test_nobody_is_asked_for_a_password_for_no_address(apictl: Apictl, environment: dict[str, str]) -> None:
@@ -186,18 +186,6 @@ async def test_deleting_without_a_terminal_needs_yes(
     assert await database.fetchval("SELECT count(*) FROM users") == 1
 
 
-async def test_ctrl_c_at_a_prompt_is_130_at_once(apictl: Apictl, environment: dict[str, str]) -> None:
-    for arguments, prompt in ((CREATE, "or more\\): "), (("delete-user", "ada@example.com"), "to go on: ")):
-        with terminal(*arguments, environment=environment, start=apictl.start) as seen:
-            seen.wait_for(prompt)
-            began = time.monotonic()
-            seen.type("\x03")
-            assert seen.end() == 130
-            assert time.monotonic() - began < 2
-            assert "Traceback" not in seen.screen
-        await apictl(*CREATE, "--no-password", environment=environment)
-
-
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 async def test_a_signal_in_a_transaction_rolls_it_back(
     apictl: Apictl, environment: dict[str, str], database: asyncpg.Connection, sent: signal.Signals, code: int
@@ -209,8 +197,10 @@ async def test_a_signal_in_a_transaction_rolls_it_back(
         files = (nothing.fileno(), nothing.fileno(), err.fileno())
         process = apictl.start(["deactivate-user", "ada@example.com"], files, env=environment, cwd=None, terminal=False)
         await somebody_waits(database)
+        began = time.monotonic()
         process.send_signal(sent)
         assert process.wait(timeout=10) == code
+        assert time.monotonic() - began < 1
         err.seek(0)
         assert b"Traceback" not in err.read()
     await database.execute("ROLLBACK")
@@ -256,7 +246,7 @@ async def test_no_secret_is_on_any_command_line_or_in_any_output(
     canary = "c4nary four unrelated words"
     more = environment | {"APICTL_SECRET_KEY": "f0e1d2c3b4a5968778695a4b3c2d1e0f" + "c4nary"}
     with subprocess.Popen(  # noqa: ASYNC220 - its end is waited for below
-        [APICTL, *CREATE, "--password-stdin", "-o", "json"],
+        [APICTL, *CREATE, "--password-stdin", "-o", "json", "-vv", "--debug"],
         env=more, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
         assert process.stdin is not None

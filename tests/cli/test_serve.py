@@ -10,8 +10,10 @@ import subprocess
 import urllib.error
 import urllib.request
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import asyncpg
+import httpx2
 import pytest
 
 from api.config import Settings, is_server_url
@@ -304,6 +306,23 @@ def test_serve_answers_until_it_is_told_to_stop(
     assert "Traceback" not in printed
     with pytest.raises(urllib.error.URLError):
         server.get("/health/live")
+
+
+def test_a_quiet_server_says_nothing(apictl: Apictl, environment: dict[str, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with Path(os.devnull).open("rb") as nothing, TemporaryFile() as said:
+        files = (nothing.fileno(), said.fileno(), said.fileno())
+        line = ["serve", "-q", "--port", str(port)]
+        process = apictl.start(line, files, env=environment, cwd=None, terminal=False)
+        with httpx2.Client(
+            base_url=f"http://127.0.0.1:{port}", trust_env=False, transport=httpx2.HTTPTransport(retries=20)
+        ) as client:
+            assert client.get("/health/ready", timeout=30).json() == {"status": "ok"}
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 143
+        said.seek(0)
+        assert said.read() == b""
 
 
 def test_a_large_body_costs_no_memory(apictl: Apictl, environment: dict[str, str]) -> None:

@@ -51,6 +51,7 @@ ONLY_TERMINAL: Final = {
     "logout": "asks a server over HTTP",
     "whoami": "asks a server over HTTP",
     "quickstart": "starts what would have to answer",
+    "show_config": "this machine's settings; a server's own are its operator's",
     "completion": "for a shell",
 }
 NAMES: Final = list(COMMANDS)

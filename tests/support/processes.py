@@ -163,7 +163,7 @@ class Apictl:
 
 def bare_environment(**more: str) -> dict[str, str]:
     """Return an environment with nothing of ours but what is given."""
-    ours = ("APICTL_", "DATABASE_URL")
+    ours = ("APICTL_", "DATABASE_URL", "PAGER", "LESS")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     # Where an embedded server of root's keeps what its account could not reach.
     kept |= {name: os.environ[name] for name in ("APICTL_STATE_DIR",) if name in os.environ}

@@ -63,7 +63,7 @@ def terminal(
 ) -> Iterator[Terminal]:
     """Run a command on a terminal of its own: the installed one from nothing, or as `start` starts it."""
     master, slave = pty.openpty()
-    env = {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"} | dict(environment)
+    env = {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40", "PAGER": ""} | dict(environment)
     files = (slave, slave, slave)
     if start is None:
         process = from_nothing([str(program), *arguments], files, env=env, cwd=cwd, terminal=True)

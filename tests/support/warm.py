@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 # What commands import, once for all of them.
+import cli
 from api import main as _application  # noqa: F401
 from api.migrations import service as _migrations  # noqa: F401
 from cli import remote
@@ -79,6 +80,8 @@ def become(request: dict[str, Any], descriptors: list[int]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(request["environment"])
+    # As when it is imported.
+    cli.TERM = os.environ.get("TERM", "dumb")
     os.chdir(request["folder"])
     sys.argv = [str(Path(sys.executable).parent / "apictl"), *request["arguments"]]
     for name, number, mode, buffering in (("stdin", 0, "r", -1), ("stdout", 1, "w", -1), ("stderr", 2, "w", 1)):
