@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from api.config import Settings
     from api.core.actor import Actor
     from api.core.runtime import Runtime
+    from cli.client.server import Server
 
-T = TypeVar("T")
 Q = TypeVar("Q", bound="BaseModel")
 
 
@@ -43,6 +43,7 @@ class Call:
     interactive: bool
     dry_run: bool
     yes: bool
+    server: "Server | None" = None
     _runtime: "Runtime | None" = None
     _session: "AsyncSession | None" = None
     _actor: "Actor | None" = None
@@ -75,8 +76,8 @@ class Call:
         return {"changed": changed} | ({"dry_run": True} if self.dry_run else {})
 
     async def pages(
-        self, list_page: Callable[[Q], Awaitable[tuple[list[T], str | None]]], query: Q, *, every: bool
-    ) -> tuple[list[T], str | None]:
+        self, list_page: Callable[[Q], Awaitable[tuple[list[Any], str | None]]], query: Q, *, every: bool
+    ) -> tuple[list[Any], str | None]:
         """Return one page of a list, or all from there on, and where it goes on; say so if it does."""
         items, following = await list_page(query)
         while every and following is not None:
@@ -93,7 +94,6 @@ class Call:
             MissingInput: There is nobody to ask.
             Declined: They typed something else.
         """
-        from api.core.connecting import redact
         from api.core.errors import Declined, MissingInput
 
         if self.yes or self.dry_run:
@@ -104,11 +104,18 @@ class Call:
         if self._session is not None:
             await self._session.close()
         with at_a_prompt():
-            print(f"This {action} {expected} in {redact(self.runtime.database_url)}.", file=sys.stderr)
+            print(f"This {action} {expected} {self._where()}.", file=sys.stderr)
             print(f"Type {expected} to go on: ", file=sys.stderr, end="", flush=True)
             typed = sys.stdin.readline()
         if typed.strip() != expected:
             raise Declined("Nothing was changed: that is not what was asked for")
+
+    def _where(self) -> str:
+        if self.server is not None:
+            return f"at {self.server.url}"
+        from api.core.connecting import redact
+
+        return f"in {redact(self.runtime.database_url)}"
 
 
 Body = Callable[..., Awaitable["Item | Listing | Script"]]
@@ -123,12 +130,12 @@ class Shown:
     style: Style
 
 
-def command(kind: Kind) -> Callable[[Body | HostBody], Callable[..., Shown | None]]:
+def command(kind: Kind, *, over_http: bool = True) -> Callable[[Body | HostBody], Callable[..., Shown | None]]:
     """Make a body that takes a Call into a command that Typer can run; a host's is a plain function."""
 
     def decorate(body: Body | HostBody) -> Callable[..., Shown | None]:
         own = [parameter for name, parameter in inspect.signature(body).parameters.items() if name != "call"]
-        extra = OPTIONS[kind]
+        extra = {name: one for name, one in OPTIONS[kind].items() if over_http or name != "server"}
 
         def run_command(**arguments: Any) -> Shown | None:
             options = {name: arguments.pop(name, default) for name, (_, default) in extra.items()}
@@ -159,7 +166,7 @@ def carry_out(kind: Kind, body: Body | HostBody, arguments: dict[str, Any], opti
         # To look through every package for plugins of Pydantic is 3 % of a command's time.
         os.environ["PYDANTIC_DISABLE_PLUGINS"] = "true"
     from api.config import Settings
-    from api.core.runtime import held_database
+    from cli.client.mode import chosen_server
 
     # The default, which makes `| head` end us quietly, would also end us when the database hangs up.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
@@ -171,6 +178,7 @@ def carry_out(kind: Kind, body: Body | HostBody, arguments: dict[str, Any], opti
         dry_run=options.get("dry_run", False),
         yes=options.get("yes", False),
     )
+    server = chosen_server(kind, call.settings, options)
     if kind in {"host", "bulk", "export"}:
         # What goes on for long makes garbage.
         gc.set_threshold(*THRESHOLD)
@@ -180,6 +188,10 @@ def carry_out(kind: Kind, body: Body | HostBody, arguments: dict[str, Any], opti
     style = Style(form=options["output"], fields=call.fields, say=call.say)
     if kind == "remote":
         return Shown(complete(checked_fields(call, body, arguments)), style)
+    if server is not None:
+        return Shown(complete(with_server(server, call, body, arguments)), style)
+    from api.core.runtime import held_database
+
     # Outside of the event loop, so that Ctrl-C ends the wait for an embedded PostgreSQL at once. Only a command
     # that makes the schema may make the database: an operator in the wrong folder must not.
     with held_database(call.settings, create=kind == "schema" and not call.dry_run) as url:
@@ -192,6 +204,14 @@ async def checked_fields(call: Call, body: Any, arguments: dict[str, Any]) -> It
     result = await refusals(body(call, **arguments))
     check_fields(result, call.fields)
     return result
+
+
+async def with_server(url: str, call: Call, body: Body | HostBody, arguments: dict[str, Any]) -> Any:
+    """Give the body its Call, with a server in place of a transaction."""
+    from cli.client.server import Server
+
+    async with Server.open(url, call.settings, fields=call.fields, dry_run=call.dry_run) as server:
+        return await checked_fields(replace(call, server=server), body, arguments)
 
 
 async def with_call(

@@ -39,13 +39,19 @@ MUTATING: dict[str, tuple[Any, Any]] = {
 DESTROYING: dict[str, tuple[Any, Any]] = {
     "yes": (Annotated[bool, option("--yes", "-y", text="Do not ask for confirmation.")], False),
 }
+ON_A_SERVER: dict[str, tuple[Any, Any]] = {
+    "server": (
+        Annotated[str | None, option("--server", text="Work on this server, over HTTP (also APICTL_SERVER).")],
+        None,
+    ),
+}
 OPTIONS: dict[Kind, dict[str, tuple[Any, Any]]] = {
-    "read": COMMON | ACTING,
-    "write": COMMON | ACTING | MUTATING,
-    "destroy": COMMON | ACTING | MUTATING | DESTROYING,
-    "bulk": COMMON | ACTING | MUTATING,
-    "export": COMMON | ACTING,
-    "schema": COMMON | MUTATING,
+    "read": COMMON | ACTING | ON_A_SERVER,
+    "write": COMMON | ACTING | ON_A_SERVER | MUTATING,
+    "destroy": COMMON | ACTING | ON_A_SERVER | MUTATING | DESTROYING,
+    "bulk": COMMON | ACTING | ON_A_SERVER | MUTATING,
+    "export": COMMON | ACTING | ON_A_SERVER,
+    "schema": COMMON | ON_A_SERVER | MUTATING,
     "rewind": COMMON | MUTATING | DESTROYING,
     "source": COMMON,
     "host": COMMON,
