@@ -28,12 +28,13 @@ CODE: Final = re.compile(r"[a-z][a-z-]{0,60}")
 BY_CODE: Final = {
     "access-denied": Kind.CREDENTIALS,
     "authorization-pending": Kind.CREDENTIALS,
-    "broken-migrations": Kind.SCHEMA,
+    "broken-migrations": Kind.MISCONFIGURED,
     "database-newer": Kind.SCHEMA,
     "expired-token": Kind.CREDENTIALS,
-    "foreign-database": Kind.SCHEMA,
+    "foreign-database": Kind.MISCONFIGURED,
     "invalid-grant": Kind.CREDENTIALS,
     "mfa-required": Kind.CREDENTIALS,
+    "no-database": Kind.MISCONFIGURED,
     "slow-down": Kind.CREDENTIALS,
 }
 BY_STATUS: Final = {kind.status: kind for kind in reversed(Kind)} | {400: Kind.USAGE, 503: Kind.UNAVAILABLE}
@@ -61,8 +62,12 @@ def connected(url: str) -> "httpx2.AsyncClient":
 
     from api import __version__
 
+    # Without TLS it is this machine: no proxy is to see a token, and no certificates are read.
+    tls = url.startswith("https:")
     return httpx2.AsyncClient(
         base_url=url,
+        trust_env=tls,
+        verify=tls,
         timeout=httpx2.Timeout(TIMEOUT, connect=CONNECT_TIMEOUT),
         follow_redirects=False,
         headers={"User-Agent": f"apictl/{__version__}"},
@@ -89,8 +94,13 @@ async def answered(
         ):
             yield answer
     except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError, UnicodeError) as error:
+        # Who has waited already need not wait twice.
+        passing = isinstance(error, httpx2.TransportError) and not isinstance(error, httpx2.TimeoutException)
         raise ServerAnswer(
-            f"{client.base_url} cannot be reached", cause=str(error) or type(error).__name__, hint="check its URL"
+            f"{client.base_url} cannot be reached",
+            cause=str(error) or type(error).__name__,
+            hint="check its URL",
+            retry_after=0 if passing else None,
         ) from None
 
 
@@ -169,20 +179,27 @@ def refusal(answer: "httpx2.Response", said: Mapping[str, Any]) -> ApictlError:
         for one in (errors if isinstance(errors, list) else [])
         if isinstance(one, dict)
     ]
-    after = answer.headers.get("retry-after", "")
     return known(
         words.get("detail"),
         cause=words.get("cause"),
         hint=words.get("hint"),
         errors=refused,
-        retry_after=int(after) if re.fullmatch(r"[0-9]{1,6}", after) else None,
+        retry_after=seconds(answer),
     )
+
+
+def seconds(answer: "httpx2.Response") -> int | None:
+    """Return after how many seconds a server wants to be asked again."""
+    after = answer.headers.get("retry-after", "")
+    return int(after) if re.fullmatch("[0-9]{1,6}", after) else None
 
 
 def none_of_ours(answer: "httpx2.Response", cause: str) -> ServerAnswer:
     """Return the failure for an answer that apictl would not give; the server of another machine may be there."""
     elsewhere = tame(answer.headers.get("location"))
     return ServerAnswer(
+        # A balancer, whose server is not there for a moment.
+        retry_after=(seconds(answer) or 0) if answer.status_code in {502, 503, 504} else None,
         cause=cause + (f", and points to {elsewhere}" if elsewhere else ""),
         hint="check its URL; is that an apictl server?",
     )

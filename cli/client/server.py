@@ -99,11 +99,11 @@ class Server:
                 async with self.asked("GET", path, params=params(query)) as answer:
                     return read(answer, shown, await content_of(answer, LARGEST_PAGE))
             except ApictlError as error:
-                # Whatever else it is will be no other in a moment.
-                passing = error.kind is Kind.UNAVAILABLE and (error.retry_after or 0) <= LONGEST_PAUSE
-                if pause is None or not passing:
+                # What else it is will be no other in a moment.
+                after = error.retry_after if error.kind is Kind.UNAVAILABLE else None
+                if pause is None or after is None or after > LONGEST_PAUSE:
                     raise
-                await asyncio.sleep(error.retry_after or pause)
+                await asyncio.sleep(after or pause)
         raise AssertionError
 
     async def change(
