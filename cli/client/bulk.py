@@ -2,14 +2,17 @@
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import Final
 
 from api.bulk.schemas import ExportOptions, ImportOptions, ImportReport, RowResult
 from api.users.schemas import UserRead
-from cli.asking import content_of, none_of_ours
+from cli.asking import ServerAnswer, content_of, none_of_ours
 from cli.client.server import Server, params, read
 
-PATH = "/v1/bulk/users"
-TYPES = {"csv": "text/csv", "jsonl": "application/jsonl"}
+PATH: Final = "/v1/bulk/users"
+# Bytes of a file that no server finds too long.
+SHORT: Final = 1 << 20
+TYPES: Final = {"csv": "text/csv", "jsonl": "application/jsonl"}
 
 
 @dataclass(slots=True)
@@ -38,10 +41,20 @@ class BulkClient:
         assert told is None  # noqa: S101 - the command refuses it
         # A file cannot be sent twice: what is wrong with the token, or a login that has run out, comes before it.
         await self._server.get("/v1/users/me", UserRead)
-        async with self._server.asked(
-            "POST", PATH, params=params(how), content=self._sent(pieces), patient=True
-        ) as told_us:
-            return read(told_us, ImportReport, await content_of(told_us))
+        try:
+            async with self._server.asked(
+                "POST", PATH, params=params(how), content=self._sent(pieces), patient=True
+            ) as answer:
+                return read(answer, ImportReport, await content_of(answer))
+        except ServerAnswer as error:
+            if self.counts.read <= SHORT:
+                raise
+            # A server that refuses a long file hangs up, and what it says is lost with the connection, mostly.
+            raise ServerAnswer(
+                error.detail,
+                cause=f"{error.cause}, after {self.counts.read} bytes of the file",
+                hint="a server takes no more than its APICTL_MAX_IMPORT_BYTES (16 MiB, unless set): send it in parts",
+            ) from None
 
     async def _sent(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         async for piece in pieces:

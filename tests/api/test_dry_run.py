@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 
 from api.core.dependencies import SAFE, get_dry_run, refuse_dry_run, takes
 from tests.conftest import PASSWORD, SUPERUSER
+from tests.support.processes import Apictl
 
 DRY: Final = {"Prefer": "respond-async, Dry-Run"}
 # It reads, although it is a POST.
@@ -56,7 +57,6 @@ def test_every_route_that_changes_something_undoes_it_or_refuses_to(application:
         ("DELETE", "/v1/tokens?user={other}", None),
         ("POST", "/v1/api-keys", {"user": SUPERUSER, "name": "x"}),
         ("POST", "/v1/signing-keys", {}),
-        ("POST", "/v1/migrations/upgrade", {}),
     ],
 )
 async def test_undone(
@@ -72,6 +72,17 @@ async def test_undone(
     assert (await admin.get(f"/v1/users/{SUPERUSER}")).json()["full_name"] == ""
     if path == "/v1/tokens":
         assert (answer.json()["access_token"], answer.json()["refresh_token"]) == ("dry run", "dry run")
+
+
+async def test_a_migration_is_undone(
+    admin: httpx2.AsyncClient, apictl: Apictl, environment: dict[str, str], database: asyncpg.Connection
+) -> None:
+    assert (await apictl("rollback", "--yes", environment=environment)).code == 0
+    version = "SELECT version_num FROM alembic_version"
+    before = await database.fetchval(version)
+    answer = await admin.post("/v1/migrations/upgrade", headers=DRY)
+    assert (answer.headers["preference-applied"], answer.headers["apictl-changed"]) == ("dry-run", "true"), answer.text
+    assert await database.fetchval(version) == before
 
 
 @pytest.mark.parametrize(

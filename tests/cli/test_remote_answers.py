@@ -32,7 +32,9 @@ HALF: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/csv\r\nTransfer-Encoding: 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> dict[str, str]:
     """The environment of a machine that has neither a database nor a secret key, but a token."""
-    return bare_environment(XDG_CONFIG_HOME=str(tmp_path / "config"), APICTL_TOKEN=CANARY)
+    # A proxy that a token would be shown to, were it asked.
+    proxy = {"http_proxy": "http://127.0.0.1:1", "NO_PROXY": "", "no_proxy": ""}
+    return bare_environment(XDG_CONFIG_HOME=str(tmp_path / "config"), APICTL_TOKEN=CANARY, **proxy)
 
 
 async def asked(
