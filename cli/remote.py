@@ -11,7 +11,7 @@ import typer
 
 from api.core.errors import ApictlError, Kind
 from cli import login_file
-from cli.asking import TOKENS, NotLoggedIn, ask, checked, connected, refreshed
+from cli.asking import TOKENS, NotLoggedIn, ask, checked, connected
 from cli.context import Call, command
 from cli.output import Item
 
@@ -95,22 +95,20 @@ async def logout(call: Call) -> Item:
 
 @command("remote")
 async def whoami(call: Call) -> Item:
-    """Show the server that this machine is logged in to, and as whom.
+    """Show the server that APICTL_SERVER names, or that this machine is logged in to, and as whom.
 
     Example: apictl whoami
     """
-    del call
+    from api.users.schemas import UserRead
+    from cli.client.server import Server
+
     kept = login_file.read()
-    if kept is None:
+    url = call.settings.server or (kept["server"] if kept is not None else None)
+    if url is None:
         raise NotLoggedIn(hint="log in: apictl login https://…")
-    async with connected(kept["server"]) as client:
-        try:
-            me = await ask(client, "GET", "/v1/users/me", ME, token=kept["access_token"])
-        except ApictlError as error:
-            if error.kind is not Kind.NOT_AUTHENTICATED:
-                raise
-            me = await ask(client, "GET", "/v1/users/me", ME, token=await refreshed(client, kept))
-    return Item({"server": kept["server"], "user": me["email"] or me["name"], "user_id": me["id"]})
+    async with Server.open(url, call.settings, fields=call.fields, dry_run=False) as server:
+        me = await server.get("/v1/users/me", UserRead)
+    return Item({"server": server.url, "user": me.handle, "user_id": str(me.id)})
 
 
 async def allowed(client: "httpx2.AsyncClient", begun: dict[str, Any]) -> dict[str, Any]:

@@ -94,17 +94,18 @@ class Server:
             ApictlError: What the server refuses with.
             ServerAnswer: It does not answer as it should.
         """
-        for pause in (*PAUSES, None):
+        pauses = iter(PAUSES)
+        while True:
             try:
                 async with self.asked("GET", path, params=params(query)) as answer:
                     return read(answer, shown, await content_of(answer, LARGEST_PAGE))
             except ApictlError as error:
                 # What else it is will be no other in a moment.
                 after = error.retry_after if error.kind is Kind.UNAVAILABLE else None
+                pause = next(pauses, None)
                 if pause is None or after is None or after > LONGEST_PAUSE:
                     raise
                 await asyncio.sleep(after or pause)
-        raise AssertionError
 
     async def change(
         self,

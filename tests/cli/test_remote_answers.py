@@ -215,6 +215,8 @@ async def test_tokens(
         it.type("no\n")
         assert it.end() == 8
     assert (await apictl("show-user", "ada@example.com", "--server", server, environment=by_file)).code == 0
+    who = (await apictl("whoami", "-o", "json", environment=by_file | there)).json()
+    assert (who["server"], who["user"]) == (server, SUPERUSER)
     wrong = await apictl("list-users", environment=there | {"APICTL_TOKEN": CANARY})
     assert (wrong.code, CANARY in wrong.err) == (4, False), wrong.err
     # Nothing of a database is imported for it, and nothing that serves.
