@@ -178,13 +178,13 @@ class Server:
 
 
 def read(answer: "httpx2.Response", shown: type[M], content: bytes) -> M:
-    """Return what was answered, as the schema has it.
+    """Return what was answered, as the schema has it; what a newer server says besides is left out.
 
     Raises:
         ServerAnswer: It is something else.
     """
     try:
-        return shown.model_validate_json(content)
+        return shown.model_validate_json(content, extra="ignore")
     except ValidationError:
         # A page of somebody else's, or half of one of ours.
         object_of(answer, content)
