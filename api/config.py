@@ -54,6 +54,14 @@ class Settings(BaseModel):
         SecretStr | None,
         Field(description="PostgreSQL >= 14, in any form of URL that libpq reads. Unset: the embedded PostgreSQL."),
     ] = None
+    server: Annotated[
+        str | None, Field(description="The server that commands work on over HTTP, in place of a database.")
+    ] = None
+    token: Annotated[
+        SecretStr | None,
+        Field(description="An API key or access token for it. Unset: what `apictl login` got."),
+    ] = None
+    token_file: Annotated[Path | None, Field(description="The same, in a file that not everybody can read.")] = None
     home: Annotated[Path, Field(description="Where the embedded PostgreSQL and the generated secret key are kept.")] = (
         Path(".apictl")
     )

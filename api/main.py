@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html, get_swagger_ui_oauth2_redirect_html
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.routing import APIRoute, iter_route_contexts
 from fastapi.staticfiles import StaticFiles
 
 from api import __version__
@@ -18,7 +19,7 @@ from api.api_keys.router import router as api_keys
 from api.bulk.router import router as bulk
 from api.config import Settings
 from api.core import problems
-from api.core.dependencies import require_read
+from api.core.dependencies import SAFE, get_dry_run, refuse_dry_run, require_read, takes
 from api.core.errors import BadSettings
 from api.core.front import Application
 from api.core.runtime import Runtime
@@ -163,6 +164,22 @@ def install_docs(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the schema
 
 
+def describe_changes(operation: dict[str, Any]) -> None:
+    """Add the headers of an operation that may change something."""
+    text = "`dry-run`: everything is done, answered, and undone (RFC 7240)."
+    prefer = {"name": "Prefer", "in": "header", "required": False, "description": text, "schema": {"type": "string"}}
+    operation.setdefault("parameters", []).append(prefer)
+    told: dict[str, tuple[str, dict[str, Any]]] = {
+        "Apictl-Changed": ("`true` or `false`: whether anything was changed.", {"enum": ["true", "false"]}),
+        "Preference-Applied": ("`dry-run`, where that was asked for: all of it is undone.", {"const": "dry-run"}),
+    }
+    for status, answer in operation["responses"].items():
+        if status < "300":
+            answer["headers"] = {
+                name: {"description": text, "schema": {"type": "string"} | form} for name, (text, form) in told.items()
+            }
+
+
 def describe(app: FastAPI) -> dict[str, Any]:
     """Return the OpenAPI document, with the one form of failure in place of FastAPI's."""
     schema = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes, tags=[*TAGS])
@@ -173,6 +190,12 @@ def describe(app: FastAPI) -> dict[str, Any]:
             # A route that answers with it says so; the others have their own form for it (`tokens.route`).
             if "application/json" in operation["responses"].get("422", {}).get("content", {}):
                 del operation["responses"]["422"]
+    for route in iter_route_contexts(app.routes):
+        if not isinstance(route.original_route, APIRoute) or takes(route.dependant, refuse_dry_run):
+            continue
+        if takes(route.dependant, get_dry_run):
+            for method in (route.methods or set()) - SAFE:
+                describe_changes(schema["paths"][route.path][method.lower()])
     schemas = schema["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)

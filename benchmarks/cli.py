@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from api.postgres.embedded import EmbeddedPostgres
-from benchmarks.contenders import ADMIN, Place, ours_settings, seeded
+from benchmarks.contenders import ADMIN, Place, done, ours_settings, seeded
 from benchmarks.servers import apictl, environment, free_port, running
 
 
@@ -27,6 +27,7 @@ class Budget(NamedTuple):
 
 
 READY_SECONDS: Final = 2
+PORT: Final = free_port()
 NOTHING: Final = [sys.executable, "-c", "pass"]
 BUDGETS: Final = (
     Budget("--version", apictl("--version"), 1.5, {}),
@@ -34,6 +35,7 @@ BUDGETS: Final = (
     Budget("TAB on the name of a command", apictl("--complete", "bash", "apictl list-", "@:="), 7, {}),
     Budget("TAB on an e-mail address", apictl("--complete", "bash", "apictl show-user ad", "@:="), 20, {}),
     Budget("a usage error", apictl("show-user"), 15, {}, code=2),
+    Budget("a command that asks a server", apictl("show-user", ADMIN, "--server", f"http://127.0.0.1:{PORT}"), 25, {}),
     Budget("a command that asks the database", apictl("show-user", ADMIN), 45, {}),
 )
 
@@ -70,14 +72,18 @@ def main() -> int:
             taken: dict[str, list[float]] = {budget.text: [] for budget in BUDGETS}
             # Compiled once, as after an installation, wherever the source may be written to.
             compiled = {"PYTHONPYCACHEPREFIX": str(folder / "compiled"), "PYTHONDONTWRITEBYTECODE": ""}
-            for number in range(rounds + 1):
-                # Each beside a Python that does nothing, at the same moment's speed of the machine.
-                for budget in BUDGETS:
-                    nothing = seconds(NOTHING, 0, compiled, folder)
-                    more = ours_settings(place) | compiled | budget.more
-                    lasted = seconds(budget.line, budget.code, more, folder)
-                    if number:
-                        taken[budget.text].append(lasted / nothing)
+            ours = ours_settings(place)
+            key = apictl("create-api-key", ADMIN, "--name", "bench", "--scope", "users:read", "--fields", "key")
+            token = {"APICTL_TOKEN": done(key, place, **ours).strip()}
+            line = apictl("serve", "--port", str(PORT))
+            with running(line, PORT, ready="/health/ready", log=place.log("asked"), **ours):
+                for number in range(rounds + 1):
+                    # Each beside a Python that does nothing, at the same moment's speed of the machine.
+                    for budget in BUDGETS:
+                        nothing = seconds(NOTHING, 0, compiled, folder)
+                        lasted = seconds(budget.line, budget.code, ours | token | compiled | budget.more, folder)
+                        if number:
+                            taken[budget.text].append(lasted / nothing)
             serving = [until_ready(place) for _ in range(min(rounds, 5))]
     print(f"Times `python -c pass`, {rounds} rounds, {os.cpu_count()} cores\n")
     print("| | median | from-to | budget |\n|---|---|---|---|")

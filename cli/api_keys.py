@@ -5,19 +5,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.core.actor import Scope
-from cli.context import Call, command, id_of
+from cli.context import Call, command
+from cli.ids import id_of
 from cli.output import Item, Listing
 
 if TYPE_CHECKING:
     from api.api_keys.service import ApiKeyService
+    from cli.client.credentials import CredentialClient
 
 Key = Annotated[str, typer.Argument(help="The API key's id.", show_default=False)]
 COLUMNS = ("id", "user", "name", "scopes", "is_live", "last_used_at", "expires_at")
 TABLE = ("id", "user", "name", "is_live", "expires_at", "last_used_at", "scopes")
 
 
-def service(call: Call) -> "ApiKeyService":
-    """Return the service behind these commands."""
+def service(call: Call) -> "ApiKeyService | CredentialClient":
+    """Return the service behind these commands, or the client of a server that has it."""
+    if call.server is not None:
+        from cli.client.credentials import CredentialClient
+
+        return CredentialClient(call.server)
     from api.api_keys.service import ApiKeyService
 
     return ApiKeyService(call.session, call.actor)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FIELDS = ("migrated", "superuser", "api_key", "key_file")
 
 
-@command("schema")
+@command("first")
 async def bootstrap(
     call: Call,
     email: Annotated[str, typer.Argument(help="The first superuser's e-mail address.", show_default=False)],

@@ -20,6 +20,7 @@ from cli.output import Item, Script, check_fields
 if TYPE_CHECKING:
     from api.bulk.schemas import ImportReport, RowResult
     from api.bulk.service import BulkService
+    from cli.client.bulk import BulkClient
 
 PIECE: Final = 8 * 1024
 # Where nobody watches: seconds between two lines about how far it is.
@@ -43,8 +44,12 @@ class IfExists(StrEnum):
     FAIL = "fail"
 
 
-def service(call: Call) -> "BulkService":
-    """Return the service behind these commands."""
+def service(call: Call) -> "BulkService | BulkClient":
+    """Return the service behind these commands, or the client of a server that has it."""
+    if call.server is not None:
+        from cli.client.bulk import BulkClient
+
+        return BulkClient(call.server)
     from api.bulk.service import BulkService
 
     return BulkService(call.runtime, call.actor)
@@ -90,6 +95,10 @@ async def import_users(
         atomic=atomic,
         dry_run=call.dry_run,
     )
+    if call.server is not None and results is not None:
+        raise BadRequest(
+            "--results works on a database only", hint="a server answers with the first hundred that it refuses"
+        )
     bulk = service(call)
     with ExitStack() as stack:
         source = sys.stdin.buffer if file == "-" else stack.enter_context(opened(Path(file)))
@@ -224,7 +233,7 @@ def say_errors(call: Call, report: "ImportReport", file: str, *, has_results: bo
         call.say("Nothing was imported, because of those.")
 
 
-async def watch(call: Call, bulk: "BulkService", size: int) -> None:
+async def watch(call: Call, bulk: "BulkService | BulkClient", size: int) -> None:
     """Show how far it is: a bar on a terminal that can draw one, else a line now and then."""
     began = time.monotonic()
     if call.quiet:

@@ -106,7 +106,11 @@ COMMANDS: Final[dict[str, Entry]] = {
     "logout": Entry(
         "cli.remote", "Server", "Log out: the session ends on the server, and its tokens are removed from this machine."
     ),
-    "whoami": Entry("cli.remote", "Server", "Show the server that this machine is logged in to, and as whom."),
+    "whoami": Entry(
+        "cli.remote",
+        "Server",
+        "Show the server that APICTL_SERVER names, or that this machine is logged in to, and as whom.",
+    ),
     "serve": Entry("cli.server", "Server", "Serve the HTTP API in production."),
     "dev": Entry("cli.server", "Server", "Serve the HTTP API while you develop: it reloads when the code changes."),
     "quickstart": Entry(

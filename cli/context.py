@@ -20,16 +20,14 @@ from cli.output import Result, Style, check_fields
 from cli.signals import at_a_prompt, complete
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from pydantic import BaseModel
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from api.config import Settings
     from api.core.actor import Actor
     from api.core.runtime import Runtime
+    from cli.client.server import Server
 
-T = TypeVar("T")
 Q = TypeVar("Q", bound="BaseModel")
 
 
@@ -43,6 +41,7 @@ class Call:
     interactive: bool
     dry_run: bool
     yes: bool
+    server: "Server | None" = None
     _runtime: "Runtime | None" = None
     _session: "AsyncSession | None" = None
     _actor: "Actor | None" = None
@@ -75,8 +74,8 @@ class Call:
         return {"changed": changed} | ({"dry_run": True} if self.dry_run else {})
 
     async def pages(
-        self, list_page: Callable[[Q], Awaitable[tuple[list[T], str | None]]], query: Q, *, every: bool
-    ) -> tuple[list[T], str | None]:
+        self, list_page: Callable[[Q], Awaitable[tuple[list[Any], str | None]]], query: Q, *, every: bool
+    ) -> tuple[list[Any], str | None]:
         """Return one page of a list, or all from there on, and where it goes on; say so if it does."""
         items, following = await list_page(query)
         while every and following is not None:
@@ -93,7 +92,6 @@ class Call:
             MissingInput: There is nobody to ask.
             Declined: They typed something else.
         """
-        from api.core.connecting import redact
         from api.core.errors import Declined, MissingInput
 
         if self.yes or self.dry_run:
@@ -104,11 +102,18 @@ class Call:
         if self._session is not None:
             await self._session.close()
         with at_a_prompt():
-            print(f"This {action} {expected} in {redact(self.runtime.database_url)}.", file=sys.stderr)
+            print(f"This {action} {expected} {self._where()}.", file=sys.stderr)
             print(f"Type {expected} to go on: ", file=sys.stderr, end="", flush=True)
             typed = sys.stdin.readline()
         if typed.strip() != expected:
             raise Declined("Nothing was changed: that is not what was asked for")
+
+    def _where(self) -> str:
+        if self.server is not None:
+            return f"at {self.server.url}"
+        from api.core.connecting import redact
+
+        return f"in {redact(self.runtime.database_url)}"
 
 
 Body = Callable[..., Awaitable["Result"]]
@@ -123,12 +128,12 @@ class Shown:
     style: Style
 
 
-def command(kind: Kind) -> Callable[[Body | HostBody], Callable[..., Shown | None]]:
+def command(kind: Kind, *, over_http: bool = True) -> Callable[[Body | HostBody], Callable[..., Shown | None]]:
     """Make a body that takes a Call into a command that Typer can run; a host's is a plain function."""
 
     def decorate(body: Body | HostBody) -> Callable[..., Shown | None]:
         own = [parameter for name, parameter in inspect.signature(body).parameters.items() if name != "call"]
-        extra = OPTIONS[kind]
+        extra = {name: one for name, one in OPTIONS[kind].items() if over_http or name != "server"}
 
         def run_command(**arguments: Any) -> Shown | None:
             options = {name: arguments.pop(name, default) for name, (_, default) in extra.items()}
@@ -160,7 +165,7 @@ def carry_out(kind: Kind, body: Body | HostBody, arguments: dict[str, Any], opti
         os.environ["PYDANTIC_DISABLE_PLUGINS"] = "true"
     from api.config import Settings
     from api.core.errors import BadRequest
-    from api.core.runtime import held_database
+    from cli.client.mode import chosen_server
 
     if options["verbose"]:
         from cli.logs import log_to_stderr
@@ -181,6 +186,7 @@ def carry_out(kind: Kind, body: Body | HostBody, arguments: dict[str, Any], opti
         dry_run=options.get("dry_run", False),
         yes=options.get("yes", False),
     )
+    server = chosen_server(kind, call.settings, options)
     if kind in {"host", "bulk", "export"}:
         # What goes on for long makes garbage.
         gc.set_threshold(*THRESHOLD)
@@ -192,9 +198,13 @@ def carry_out(kind: Kind, body: Body | HostBody, arguments: dict[str, Any], opti
     style = Style(form=options["output"], fields=call.fields, say=call.say, paged=paged)
     if kind in {"remote", "local"}:
         return Shown(complete(checked_fields(call, body, arguments)), style)
+    if server is not None:
+        return Shown(complete(with_server(server, call, body, arguments)), style)
+    from api.core.runtime import held_database
+
     # Outside of the event loop, so that Ctrl-C ends the wait for an embedded PostgreSQL at once. Only a command
     # that makes the schema may make the database: an operator in the wrong folder must not.
-    with held_database(call.settings, create=kind == "schema" and not call.dry_run) as url:
+    with held_database(call.settings, create=kind in {"schema", "first"} and not call.dry_run) as url:
         result = complete(with_call(kind, call, body, arguments, options, url))
     return Shown(result, style)
 
@@ -204,6 +214,14 @@ async def checked_fields(call: Call, body: Any, arguments: dict[str, Any]) -> Re
     result = await refusals(body(call, **arguments))
     check_fields(result, call.fields)
     return result
+
+
+async def with_server(url: str, call: Call, body: Body | HostBody, arguments: dict[str, Any]) -> Any:
+    """Give the body its Call, with a server in place of a transaction."""
+    from cli.client.server import Server
+
+    async with Server.open(url, call.settings, fields=call.fields, dry_run=call.dry_run) as server:
+        return await checked_fields(replace(call, server=server), body, arguments)
 
 
 async def with_call(
@@ -216,7 +234,7 @@ async def with_call(
     actor = Actor.operator(operator_name())
     async with Runtime.open(call.settings, url=url, pool_size=2) as runtime:
         call = replace(call, _runtime=runtime, _actor=actor)
-        if kind in {"schema", "rewind", "source"}:
+        if kind in {"schema", "first", "rewind", "source"}:
             # What works on the schema has transactions of its own.
             return await refusals(body(call, **arguments))
         if kind in {"bulk", "export"}:
@@ -252,23 +270,6 @@ async def refusals(work: Any) -> Result:
     except ValidationError as error:
         raise InvalidInput.of(error.errors(include_input=False, include_context=False, include_url=False)) from None
     return result
-
-
-def id_of(text: str, field: str, listing: str) -> "UUID":
-    """Return the id that was typed.
-
-    Raises:
-        InvalidInput: It is none, as HTTP says of a path's.
-    """
-    from uuid import UUID
-
-    from api.core.errors import FieldError, InvalidInput
-
-    try:
-        return UUID(text)
-    except ValueError:
-        problem = f"it is not an id; see: apictl {listing}"
-        raise InvalidInput(f"{field}: {problem}", errors=[FieldError(field, problem, "uuid_parsing")]) from None
 
 
 def operator_name() -> str:

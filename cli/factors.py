@@ -10,12 +10,17 @@ from cli.users import ref
 
 if TYPE_CHECKING:
     from api.factors.service import FactorService
+    from cli.client.credentials import CredentialClient
 
 User = Annotated[str, typer.Argument(help="The user's id or e-mail address.", show_default=False)]
 
 
-def service(call: Call) -> "FactorService":
-    """Return the service behind these commands."""
+def service(call: Call) -> "FactorService | CredentialClient":
+    """Return the service behind these commands, or the client of a server that has it."""
+    if call.server is not None:
+        from cli.client.credentials import CredentialClient
+
+        return CredentialClient(call.server)
     from api.factors.service import FactorService
 
     return FactorService(call.session, call.actor, call.runtime.passwords)

@@ -85,6 +85,8 @@ def main(arguments: list[str]) -> int:
         if words and arguments[0] != words[0]:
             hint = f"options come after the command: apictl {words[0]} …"
         message = usage.format_message().rstrip(".")
+        if words and message.startswith("No such option: --server"):
+            hint = f"apictl {words[0]} works on a database only"
         if message.startswith("Got unexpected extra argument"):
             # What is too much may be a password or a token.
             message = "There are more arguments than the command takes"

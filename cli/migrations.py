@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from api.migrations.authoring import AuthoringService
     from api.migrations.schemas import FindingRead
     from api.migrations.service import MigrationService
+    from cli.client.migrations import MigrationClient
 
 T = TypeVar("T")
 COLUMNS = ("id", "text", "phase", "is_applied", "applied_at", "actor", "door", "host")
@@ -44,6 +45,15 @@ def service(call: Call) -> "MigrationService":
     from api.migrations.service import MigrationService
 
     return MigrationService(call.runtime.transaction, call.runtime.patient_engine, call.actor)
+
+
+def either(call: Call) -> "MigrationService | MigrationClient":
+    """Return the service, or the client of a server that has it."""
+    if call.server is not None:
+        from cli.client.migrations import MigrationClient
+
+        return MigrationClient(call.server)
+    return service(call)
 
 
 def authoring(call: Call) -> "AuthoringService":
@@ -89,6 +99,11 @@ async def migrate(
 
     if check + plan + sql > 1:
         raise BadRequest("--check, --plan and --sql are three questions", hint="ask one at a time")
+    if call.server is not None and (check or plan or sql or wait_for_database):
+        raise BadRequest(
+            "--check, --plan, --sql and --wait-for-database work on a database only",
+            hint="apictl migration-status shows what is pending, on a server too",
+        )
     how = MigrationUpgrade(to=to, lock_timeout=lock_timeout, statement_timeout=statement_timeout, force=force)
     if wait_for_database:
         await answered(call, time.monotonic() + wait_for_database, lambda: connect(call))
@@ -105,7 +120,7 @@ async def migrate(
     if sql:
         return Script("sql", await service(call).sql(how))
     known_fields(call, MigrationRun)
-    run = await service(call).upgrade(how, dry_run=call.dry_run, say=call.say)
+    run = await either(call).upgrade(how, dry_run=call.dry_run, say=call.say)
     if not run.pending and run.current != run.head:
         say_newer(call, run.current)
     return Item(run.model_dump(mode="json"), call.changed(changed=bool(run.applied)))
@@ -156,7 +171,7 @@ async def migration_status(call: Call) -> Item:
 
     Example: apictl migration-status -o json
     """
-    return Item((await service(call).migration_status()).model_dump(mode="json"))
+    return Item((await either(call).migration_status()).model_dump(mode="json"))
 
 
 @command("read")
@@ -165,7 +180,7 @@ async def migration_history(call: Call) -> Listing:
 
     Example: apictl migration-history
     """
-    found = await service(call).migration_history()
+    found = await either(call).migration_history()
     return Listing([one.model_dump(mode="json") for one in found], None, COLUMNS, TABLE)
 
 
@@ -218,7 +233,7 @@ async def stamp(
     return Item(done.model_dump(mode="json"), call.changed(changed=done.before != [done.current]))
 
 
-@command("read")
+@command("read", over_http=False)
 async def check_models(call: Call) -> Item:
     """Compare the models with the database: exit code 10 if they differ.
 

@@ -101,11 +101,16 @@ def of_command(name: str, before: list[str], current: str) -> list[Offer]:
     for option, value in pairwise(before):
         if option == "--profile":
             os.environ["APICTL_PROFILE"] = value
+    # What a database here has is not what a server has.
+    here = not any(word.partition("=")[0] == "--server" for word in before)
     text, equals, _ = current.partition("=")
     if text.startswith("--") and equals and text in options:
-        return [(f"{text}={value}", about) for value, about in values(name, options[text], current[len(text) + 1 :])]
+        return [
+            (f"{text}={value}", about)
+            for value, about in values(name, options[text], current[len(text) + 1 :], here=here)
+        ]
     if before and before[-1] in options and takes_value(options[before[-1]]):
-        return values(name, options[before[-1]], current)
+        return values(name, options[before[-1]], current, here=here)
     if current.startswith("-"):
         taken = {one.name for one in map(options.get, before) if one is not None and not one.multiple}
         found = [
@@ -117,7 +122,7 @@ def of_command(name: str, before: list[str], current: str) -> list[Offer]:
         for last, word in zip(["", *before], before, strict=False)
         if not word.startswith("-") and (last not in options or not takes_value(options[last]))
     ]
-    return values(name, arguments[len(given)], current) if len(given) < len(arguments) else []
+    return values(name, arguments[len(given)], current, here=here) if len(given) < len(arguments) else []
 
 
 def takes_value(option: Any) -> bool:
@@ -125,7 +130,7 @@ def takes_value(option: Any) -> bool:
     return not (option.is_flag or option.count)
 
 
-def values(name: str, parameter: Any, start: str) -> list[Offer]:
+def values(name: str, parameter: Any, start: str, *, here: bool) -> list[Offer]:
     """Return the values of a parameter that begin so."""
     if parameter.name in {"scopes", "key_scopes", "can"}:
         from api.core.actor import SCOPE_TEXTS
@@ -138,7 +143,7 @@ def values(name: str, parameter: Any, start: str) -> list[Offer]:
     if found := choices(name, parameter):
         return [(choice, "") for choice in found]
     kind = KINDS.get((name, parameter.name), KINDS.get(("*", parameter.name)))
-    return suggested(kind, start) if kind else []
+    return suggested(kind, start) if kind and here else []
 
 
 def choices(name: str, parameter: Any) -> list[str]:
@@ -164,4 +169,8 @@ def suggested(kind: "Kind", start: str) -> list[Offer]:
     from api.core.actor import Actor
     from api.suggestions.service import SuggestionService
 
-    return asyncio.run(SuggestionService(Settings.load(), Actor.operator("TAB")).suggest(kind, start))
+    settings = Settings.load()
+    if settings.server is not None:
+        # To ask it at the press of a key would take too long.
+        return []
+    return asyncio.run(SuggestionService(settings, Actor.operator("TAB")).suggest(kind, start))

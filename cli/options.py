@@ -7,10 +7,22 @@ import typer
 from cli.output import Format
 
 Kind = Literal[
-    "read", "write", "destroy", "bulk", "export", "schema", "rewind", "source", "host", "remote", "local", "plain"
+    "read",
+    "write",
+    "destroy",
+    "bulk",
+    "export",
+    "schema",
+    "first",
+    "rewind",
+    "source",
+    "host",
+    "remote",
+    "local",
+    "plain",
 ]
-"""What a command does: reads, writes, destroys (and asks first), writes or reads without end, makes the schema, takes
-it back (and asks first), writes source, serves, asks a server, or says what this machine, or it alone, knows."""
+"""What a command does: reads, writes, destroys (and asks first), writes or reads without end, makes the schema, makes it
+before there is a server, takes it back (and asks first), writes source, serves, asks a server, or says what this machine, or it alone, knows."""
 
 SHARED_PANEL = "Options of every command"
 
@@ -56,13 +68,20 @@ MUTATING: dict[str, tuple[Any, Any]] = {
 DESTROYING: dict[str, tuple[Any, Any]] = {
     "yes": (Annotated[bool, option("--yes", "-y", text="Do not ask for confirmation.")], False),
 }
+ON_A_SERVER: dict[str, tuple[Any, Any]] = {
+    "server": (
+        Annotated[str | None, option("--server", text="Work on this server, over HTTP (also APICTL_SERVER).")],
+        None,
+    ),
+}
 OPTIONS: dict[Kind, dict[str, tuple[Any, Any]]] = {
-    "read": COMMON | ACTING,
-    "write": COMMON | ACTING | MUTATING,
-    "destroy": COMMON | ACTING | MUTATING | DESTROYING,
-    "bulk": COMMON | ACTING | MUTATING,
-    "export": COMMON | ACTING,
-    "schema": COMMON | MUTATING,
+    "read": COMMON | ACTING | ON_A_SERVER,
+    "write": COMMON | ACTING | ON_A_SERVER | MUTATING,
+    "destroy": COMMON | ACTING | ON_A_SERVER | MUTATING | DESTROYING,
+    "bulk": COMMON | ACTING | ON_A_SERVER | MUTATING,
+    "export": COMMON | ACTING | ON_A_SERVER,
+    "schema": COMMON | ON_A_SERVER | MUTATING,
+    "first": COMMON | MUTATING,
     "rewind": COMMON | MUTATING | DESTROYING,
     "source": COMMON,
     "host": COMMON,

@@ -11,6 +11,7 @@ from cli.users import IfVersion, User, item, ref
 
 if TYPE_CHECKING:
     from api.roles.service import RoleService
+    from cli.client.roles import RoleClient
 
 Name = Annotated[str, typer.Argument(help="The role's name.", show_default=False)]
 Scopes = Annotated[
@@ -23,8 +24,12 @@ RoleVersion = Annotated[
 COLUMNS = ("name", "scopes", "description")
 
 
-def service(call: Call) -> "RoleService":
-    """Return the service behind these commands."""
+def service(call: Call) -> "RoleService | RoleClient":
+    """Return the service behind these commands, or the client of a server that has it."""
+    if call.server is not None:
+        from cli.client.roles import RoleClient
+
+        return RoleClient(call.server)
     from api.roles.service import RoleService
 
     return RoleService(call.session, call.actor)

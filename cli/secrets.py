@@ -3,12 +3,14 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.context import Call
 from cli.signals import at_a_prompt
+
+if TYPE_CHECKING:
+    from cli.context import Call
 
 # As much as HTTP takes for a body; the policy judges the rest.
 MAX_BYTES = 64 * 1024
@@ -63,7 +65,7 @@ def one_source(*, stdin: bool, file: Path | None, generated: bool, none: bool = 
         raise BadRequest(f"The password has two sources: {' and '.join(sources)}", hint="name one")
 
 
-def read_password(call: Call, *, stdin: bool, file: Path | None, generated: bool, none: bool = False) -> str | None:
+def read_password(call: "Call", *, stdin: bool, file: Path | None, generated: bool, none: bool = False) -> str | None:
     """Return the password from the one source that was named, or from a prompt; None for `--no-password`.
 
     Raises:

@@ -11,6 +11,7 @@ from cli.users import body, item, listing
 
 if TYPE_CHECKING:
     from api.service_accounts.service import ServiceAccountService
+    from cli.client.users import UserClient
 
 COLUMNS = ("id", "name", "full_name", "is_active", "roles")
 TABLE = ("name", "full_name", "is_active", "roles")
@@ -32,8 +33,12 @@ class Sort(StrEnum):
     NAME_DOWN = "-name"
 
 
-def service(call: Call) -> "ServiceAccountService":
-    """Return the service behind these commands."""
+def service(call: Call) -> "ServiceAccountService | UserClient":
+    """Return the service behind these commands, or the client of a server that has it."""
+    if call.server is not None:
+        from cli.client.users import UserClient
+
+        return UserClient(call.server)
     from api.service_accounts.service import ServiceAccountService
 
     return ServiceAccountService(call.session, call.actor)

@@ -4,18 +4,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.context import Call, command, id_of
+from cli.context import Call, command
+from cli.ids import id_of
 from cli.output import Item, Listing
 
 if TYPE_CHECKING:
     from api.signing_keys.service import SigningKeyService
+    from cli.client.credentials import CredentialClient
 
 COLUMNS = ("id", "algorithm", "state", "created_at", "active_from", "retired_at")
 TABLE = ("id", "algorithm", "state", "active_from")
 
 
-def service(call: Call) -> "SigningKeyService":
-    """Return the service behind these commands."""
+def service(call: Call) -> "SigningKeyService | CredentialClient":
+    """Return the service behind these commands, or the client of a server that has it."""
+    if call.server is not None:
+        from cli.client.credentials import CredentialClient
+
+        return CredentialClient(call.server)
     from api.signing_keys.service import SigningKeyService
     from api.tokens.keys import Keys
 

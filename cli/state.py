@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from api.state.schemas import Applied, Change, IssuedKey, Plan, State
     from api.state.service import StateService
+    from cli.client.state import StateClient
 
 Files = Annotated[
     list[Path],
@@ -36,8 +37,12 @@ SELDOM = 3
 SIGNS = {"create": ("+", "green"), "update": ("~", "yellow"), "replace": ("±", "magenta"), "delete": ("-", "red")}
 
 
-def service(call: Call) -> "StateService":
-    """Return the service behind these commands."""
+def service(call: Call) -> "StateService | StateClient":
+    """Return the service behind these commands, or the client of a server that has it."""
+    if call.server is not None:
+        from cli.client.state import StateClient
+
+        return StateClient(call.server)
     from api.state.service import StateService
 
     return StateService(call.session, call.actor, call.runtime.passwords)

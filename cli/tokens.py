@@ -1,18 +1,28 @@
 """The terminal door to sessions and the tokens that hang on them."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.context import Call, command, id_of
+from cli.context import Call, command
+from cli.ids import id_of
 from cli.output import Item, Listing
+
+if TYPE_CHECKING:
+    from api.tokens.schemas import TokenCreate, TokenIssued
+    from api.tokens.service import TokenService
+    from cli.client.credentials import CredentialClient
 
 COLUMNS = ("id", "user", "label", "is_live", "created_at", "last_used_at", "expires_at", "user_agent", "address")
 TABLE = ("id", "user", "label", "is_live", "last_used_at", "user_agent", "address", "scopes")
 
 
-def service(call: Call) -> Any:
-    """Return the service behind these commands."""
+def service(call: Call) -> "TokenService | CredentialClient":
+    """Return the service behind these commands, or the client of a server that has it."""
+    if call.server is not None:
+        from cli.client.credentials import CredentialClient
+
+        return CredentialClient(call.server)
     from api.tokens.service import TokenService
 
     return TokenService(call.session, call.actor, call.settings)
@@ -34,17 +44,10 @@ async def create_token(
 
     Example: apictl create-token ada@example.com --fields access_token
     """
-    from api.signing_keys.ring import load
-    from api.tokens.keys import Keys
     from api.tokens.schemas import TokenCreate
 
     new = TokenCreate(user=user, label=label, scopes=scopes, expires_in=expires_in)
-    keys = Keys.load(call.settings)
-    await load(keys, call.session, call.settings.signing_algorithm, door="cli")
-    issued = await service(call).create_token(new, keys)
-    if call.dry_run:
-        # Whoever verifies it by our public keys would take it, although its session is undone.
-        issued = issued.model_copy(update={"access_token": "dry run", "refresh_token": "dry run"})
+    issued = await issue(call, new)
     return Item(issued.model_dump(mode="json", exclude_none=True), call.changed(changed=True))
 
 
@@ -111,14 +114,34 @@ async def introspect_token(call: Call) -> Item:
 
     Example: apictl introspect-token
     """
-    from api.oauth.service import IntrospectionService
-    from api.signing_keys.ring import fresh
-    from api.tokens.keys import Keys
-
     token = read_token(call)
-    keys = await fresh(Keys.load(call.settings), call.runtime, door="cli")
-    found = await IntrospectionService(call.runtime, keys, call.actor).introspect_token(token)
+    if call.server is not None:
+        from cli.client.credentials import CredentialClient
+
+        found = await CredentialClient(call.server).introspect_token(token)
+    else:
+        from api.oauth.service import IntrospectionService
+        from api.signing_keys.ring import fresh
+        from api.tokens.keys import Keys
+
+        keys = await fresh(Keys.load(call.settings), call.runtime, door="cli")
+        found = await IntrospectionService(call.runtime, keys, call.actor).introspect_token(token)
     return Item(found.model_dump(mode="json", exclude_none=True))
+
+
+async def issue(call: Call, new: "TokenCreate") -> "TokenIssued":
+    """Return new tokens, signed here or by the server."""
+    if call.server is not None:
+        from cli.client.credentials import CredentialClient
+
+        return await CredentialClient(call.server).create_token(new)
+    from api.signing_keys.ring import load
+    from api.tokens.keys import Keys
+    from api.tokens.service import TokenService
+
+    keys = Keys.load(call.settings)
+    await load(keys, call.session, call.settings.signing_algorithm, door="cli")
+    return await TokenService(call.session, call.actor, call.settings).create_token(new, keys, dry_run=call.dry_run)
 
 
 def read_token(call: Call) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from api.users.listing import AccountListService
     from api.users.records import Outcome
     from api.users.service import UserService
+    from cli.client.users import UserClient, UserOutcome
 
 User = Annotated[
     str, typer.Argument(help="The user's id or e-mail address, or a service account's name.", show_default=False)
@@ -44,8 +45,12 @@ class Sort(StrEnum):
     EMAIL_DOWN = "-email"
 
 
-def service(call: Call) -> "UserService":
-    """Return the service behind these commands."""
+def service(call: Call) -> "UserService | UserClient":
+    """Return the service behind these commands, or the client of a server that has it."""
+    if call.server is not None:
+        from cli.client.users import UserClient
+
+        return UserClient(call.server)
     from api.users.service import UserService
 
     return UserService(call.session, call.actor, call.runtime.passwords)
@@ -62,8 +67,12 @@ def ref(user: str) -> str:
     return UserPath(user=user).user
 
 
-def listing(call: Call) -> "AccountListService":
-    """Return the service behind lists of accounts."""
+def listing(call: Call) -> "AccountListService | UserClient":
+    """Return the service behind lists of accounts, or the client of a server that has it."""
+    if call.server is not None:
+        from cli.client.users import UserClient
+
+        return UserClient(call.server)
     from api.users.listing import AccountListService
 
     return AccountListService(call.runtime.direct, call.actor)
@@ -76,7 +85,7 @@ def body(user: Any) -> dict[str, Any]:
     return UserRead.model_validate(user).model_dump(mode="json")
 
 
-def item(call: Call, outcome: "Outcome", **extra: Any) -> Item:
+def item(call: Call, outcome: "Outcome | UserOutcome", **extra: Any) -> Item:
     """Return the result of a command that may have changed a user."""
     return Item(body(outcome.user), call.changed(changed=outcome.changed) | extra)
 

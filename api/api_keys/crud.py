@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.api_keys.models import ApiKey
 from api.core.direct import Statement
-from api.core.pagination import Cursor, newest_first
+from api.core.keyset import newest_first
+from api.core.pagination import Cursor
 from api.users.accounts import ACCOUNT
 from api.users.models import User
 

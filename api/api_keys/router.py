@@ -7,6 +7,7 @@ from fastapi import APIRouter, Body, Path, Query, Response
 
 from api.api_keys.dependencies import CurrentApiKeys
 from api.api_keys.schemas import ApiKeyCreate, ApiKeyIssued, ApiKeyPage, ApiKeyQuery, ApiKeyRead, ApiKeyRotate
+from api.core.answers import tell_changed
 from api.core.problems import responses
 
 AS_USUAL = ApiKeyRotate()
@@ -19,6 +20,7 @@ KeyId = Annotated[UUID, Path(description="The API key's id.")]
 async def create_api_key(new: ApiKeyCreate, api_keys: CurrentApiKeys, response: Response) -> ApiKeyIssued:
     """Create an API key for a person or a service account; its text is shown this once."""
     response.headers["Cache-Control"] = "no-store"
+    tell_changed(response, changed=True)
     return await api_keys.create_api_key(new)
 
 
@@ -35,11 +37,13 @@ async def rotate_api_key(
 ) -> ApiKeyIssued:
     """Replace an API key by one that may do the same; for the overlap both are good."""
     response.headers["Cache-Control"] = "no-store"
+    tell_changed(response, changed=True)
     return await api_keys.rotate_api_key(api_key_id, overlap=how.overlap)
 
 
 @router.delete("/{api_key_id}", responses=responses(401, 403, 404, 422, 503))
-async def revoke_api_key(api_key_id: KeyId, api_keys: CurrentApiKeys) -> ApiKeyRead:
+async def revoke_api_key(api_key_id: KeyId, api_keys: CurrentApiKeys, response: Response) -> ApiKeyRead:
     """End an API key, at once; ending an ended one changes nothing."""
-    key, _ = await api_keys.revoke_api_key(api_key_id)
+    key, changed = await api_keys.revoke_api_key(api_key_id)
+    tell_changed(response, changed=changed)
     return key

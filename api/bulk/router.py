@@ -10,6 +10,8 @@ from fastapi.responses import StreamingResponse
 from api.bulk.dependencies import CurrentBulk
 from api.bulk.reading import FileFormat
 from api.bulk.schemas import ExportOptions, ImportOptions, ImportReport
+from api.core.answers import tell_changed
+from api.core.dependencies import NO_DRY_RUN
 from api.core.problems import responses
 
 router = APIRouter(prefix="/v1/bulk", tags=["files of users"])
@@ -37,6 +39,8 @@ async def pieces(body: bytes) -> AsyncIterator[bytes]:
     responses=responses(400, 401, 403, 413, 422, 503)
     | {207: {"model": ImportReport, "description": "Some rows were refused; `errors` says why."}},
     openapi_extra={"requestBody": {"required": True, "content": FILE}},
+    # It has a parameter of its own for that: only whoever asks for it waits for an import to be undone.
+    dependencies=NO_DRY_RUN,
 )
 async def import_users(
     request: Request, bulk: CurrentBulk, how: Annotated[ImportOptions, Query()], response: Response
@@ -46,6 +50,7 @@ async def import_users(
     said = next((form for form, known in MEDIA_TYPES.items() if known == media_type), None)
     report = await bulk.import_users(sent(request), how.model_copy(update={"format": how.format or said}))
     response.status_code = 207 if report.failed else 200
+    tell_changed(response, changed=report.changed)
     return report
 
 

@@ -25,6 +25,11 @@ class Answer(Response):
         self.raw_headers = [(b"content-length", b"%d" % len(content)), JSON]
 
 
+def tell_changed(response: Response, *, changed: bool) -> None:
+    """Say in an answer whether anything was changed, as the terminal does."""
+    response.headers["Apictl-Changed"] = "true" if changed else "false"
+
+
 def flat(schema: Any) -> type[BaseModel] | None:
     """Return the schema, if orjson writes what Pydantic would: that takes a tenth of the time."""
     if not (isinstance(schema, type) and issubclass(schema, BaseModel)):

@@ -1,18 +1,27 @@
 """What every router's dependencies build on: the process's resources, and a transaction for the request. HTTP only."""
 
 import re
-from collections.abc import AsyncIterator
-from typing import Annotated, Final
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any, Final
 
 from fastapi import Depends, Header, Request
 from fastapi.dependencies.models import Dependant
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.core.errors import MAX_ERRORS, BadRequest, FieldError, InvalidInput, field_name
+from api.core.errors import MAX_ERRORS, ApictlError, BadRequest, FieldError, InvalidInput, Kind, field_name
 from api.core.runtime import Runtime
 
 ENTITY_TAG: Final = re.compile(r'(W/)?"([\x21\x23-\x7e]*)"', re.ASCII)
+SAFE: Final = {"GET", "HEAD"}
+
+
+class NoDryRun(ApictlError):
+    """What was asked for cannot be undone at the end, so that nothing of it was done."""
+
+    kind = Kind.USAGE
+    code = "no-dry-run"
+    title = "This cannot be tried without doing it"
 
 
 async def get_runtime(request: Request) -> Runtime:
@@ -27,11 +36,40 @@ async def get_request_id(request: Request) -> str:
     return request_id
 
 
+async def get_dry_run(request: Request) -> bool:
+    """Tell whether all of it is to be undone at the end (`Prefer: dry-run`, RFC 7240); there is nothing in a GET."""
+    if request.method in SAFE or not prefers_dry_run(request):
+        return False
+    # The front says so in the answer.
+    request.state.dry_run = True
+    return True
+
+
+async def refuse_dry_run(request: Request) -> None:
+    """Go on only if whoever asks wants it done.
+
+    Raises:
+        NoDryRun: They want it undone at the end, and it cannot be.
+    """
+    if prefers_dry_run(request):
+        raise NoDryRun(hint="send it without Prefer: dry-run")
+
+
+def prefers_dry_run(request: Request) -> bool:
+    """Tell whether `Prefer` names a dry run, in whatever form: who is misunderstood here would find it done."""
+    return any(
+        re.split("[;=]", preference, maxsplit=1)[0].strip().lower() == "dry-run"
+        for name, value in request.scope["headers"]
+        if name == b"prefer"
+        for preference in value.decode("latin-1").split(",")
+    )
+
+
 async def get_session(
-    request: Request, runtime: Annotated[Runtime, Depends(get_runtime)]
+    request: Request, runtime: Annotated[Runtime, Depends(get_runtime)], dry_run: Annotated[bool, Depends(get_dry_run)]
 ) -> AsyncIterator[AsyncSession]:
     """Open the request's transaction; a GET's or HEAD's is read-only, one statement at a time."""
-    async with runtime.transaction(readonly=request.method in {"GET", "HEAD"}) as session:
+    async with runtime.transaction(readonly=request.method in SAFE, rollback=dry_run) as session:
         yield session
 
 
@@ -97,8 +135,15 @@ def query_names(dependant: Dependant) -> set[str] | None:
     return names
 
 
+def takes(dependant: Dependant, dependency: Callable[..., Any]) -> bool:
+    """Tell whether a route has a dependency, anywhere in the tree of them."""
+    return any(inner.call is dependency or takes(inner, dependency) for inner in dependant.dependencies)
+
+
 CurrentRuntime = Annotated[Runtime, Depends(get_runtime)]
 RequestId = Annotated[str, Depends(get_request_id)]
 # scope="function": committed before the answer is sent. By default a failing commit would still have said 201.
 CurrentSession = Annotated[AsyncSession, Depends(get_session, scope="function")]
 IfMatch = Annotated[int | None, Depends(get_if_match)]
+DryRun = Annotated[bool, Depends(get_dry_run)]
+NO_DRY_RUN: Final = [Depends(refuse_dry_run)]

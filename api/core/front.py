@@ -26,6 +26,8 @@ REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 HTTP_1: Final = ("1.0", "1.1")
 NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
 OURS: Final = (b"x-request-id", NOSNIFF[0])
+# RFC 7240, section 3.
+UNDONE: Final = (b"preference-applied", b"dry-run")
 Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 
@@ -97,7 +99,7 @@ class Front:
             receive = counted(receive, most)
         found = None if self._app.dependency_overrides else self._plans.find(scope)
         if found is None:
-            await self._usual(scope, receive, marked(send, request_id))
+            await self._usual(scope, receive, marked(send, request_id, scope))
             return
         plan, scope["path_params"] = found
         scope["route"] = plan.route
@@ -114,6 +116,8 @@ class Front:
         # In place of what a route may have said, by hand: Starlette's headers take longer for it than for all the rest.
         kept = [pair for pair in answered.raw_headers if pair[0] not in OURS]
         answered.raw_headers = [*kept, (b"x-request-id", request_id), NOSNIFF]
+        if "dry_run" in scope["state"]:
+            answered.raw_headers.append(UNDONE)
         await answered(scope, receive, send)
 
     def _handler(self, error: Exception) -> tuple[Handler, bool]:
@@ -144,7 +148,7 @@ def counted(receive: Receive, most: int) -> Receive:
     return count
 
 
-def marked(send: Send, request_id: bytes) -> Send:
+def marked(send: Send, request_id: bytes, scope: Scope) -> Send:
     """Return a `send` that adds what every answer has."""
 
     async def mark(message: Message) -> None:
@@ -152,6 +156,8 @@ def marked(send: Send, request_id: bytes) -> Send:
             headers = MutableHeaders(scope=message)
             headers["X-Request-Id"] = request_id.decode()
             headers["X-Content-Type-Options"] = "nosniff"
+            if "dry_run" in scope["state"]:
+                headers["Preference-Applied"] = "dry-run"
         await send(message)
 
     return mark

@@ -11,12 +11,10 @@ from uuid import UUID
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import Select, tuple_
 
 from api.core.errors import BadRequest
 
 T = TypeVar("T")
-S = TypeVar("S", bound="Select[*tuple[Any, ...]]")
 
 MAX_LIMIT: Final = 200
 Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT)]
@@ -90,10 +88,3 @@ def cut(rows: list[T], limit: int, place: Callable[[T], Cursor]) -> tuple[list[T
     if len(rows) <= limit:
         return rows, None
     return rows[:limit], place(rows[limit - 1]).encode()
-
-
-def newest_first(statement: S, model: Any, *, limit: int, after: Cursor | None) -> S:
-    """Return a statement for one row more than `limit`, from the newest on, or from behind a cursor."""
-    if after is not None:
-        statement = statement.where(tuple_(model.created_at, model.id) < tuple_(after.value, after.id))
-    return statement.order_by(model.created_at.desc(), model.id.desc()).limit(limit + 1)

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Form, Response
 from fastapi import Path as InPath
 from fastapi.responses import HTMLResponse
 
+from api.core.dependencies import NO_DRY_RUN
 from api.core.pages import Page
 from api.core.problems import responses
 from api.devices.dependencies import CurrentDeviceGrant, CurrentDevices
@@ -16,8 +17,9 @@ from api.tokens.route import OAuthRoute
 from api.tokens.router import REFUSED
 
 router = APIRouter(tags=["devices"])
-oauth = APIRouter(tags=["devices"], route_class=OAuthRoute)
+oauth = APIRouter(tags=["devices"], route_class=OAuthRoute, dependencies=NO_DRY_RUN)
 Code = Annotated[UserCode, InPath()]
+DECIDED: Final = responses(400, 401, 403, 404, 409, 422, 503)
 PAGE: Final = Page(Path(__file__).parent / "page.html")
 
 
@@ -52,13 +54,13 @@ async def show_device(user_code: Code, devices: CurrentDevices) -> DeviceRead:
     return await devices.show_device(user_code)
 
 
-@router.post("/v1/devices/{user_code}/approve", responses=responses(401, 403, 404, 409, 422, 503))
+@router.post("/v1/devices/{user_code}/approve", responses=DECIDED, dependencies=NO_DRY_RUN)
 async def approve_device(user_code: Code, devices: CurrentDevices) -> DeviceRead:
     """Let the device act for whoever asks; its session is listed like every other."""
     return await devices.decide_device(user_code, approve=True)
 
 
-@router.post("/v1/devices/{user_code}/deny", responses=responses(401, 403, 404, 409, 422, 503))
+@router.post("/v1/devices/{user_code}/deny", responses=DECIDED, dependencies=NO_DRY_RUN)
 async def deny_device(user_code: Code, devices: CurrentDevices) -> DeviceRead:
     """Refuse the device."""
     return await devices.decide_device(user_code, approve=False)

@@ -7,6 +7,8 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Response
 from fastapi.responses import HTMLResponse
 
+from api.core.answers import tell_changed
+from api.core.dependencies import NO_DRY_RUN
 from api.core.pages import Page
 from api.core.problems import responses
 from api.factors.dependencies import CurrentFactors
@@ -41,7 +43,7 @@ async def list_own_factors(factors: CurrentFactors) -> Factors:
     return await factors.list_factors(None)
 
 
-@router.post("/v1/users/me/factors/totp", status_code=201, responses=OWN)
+@router.post("/v1/users/me/factors/totp", status_code=201, responses=OWN, dependencies=NO_DRY_RUN)
 async def enroll_totp(
     new: FactorEnroll, factors: CurrentFactors, keys: CurrentKeys, response: Response
 ) -> TotpEnrolled:
@@ -50,7 +52,7 @@ async def enroll_totp(
     return await factors.enroll_totp(new.name, new.current_password, keys)
 
 
-@router.post("/v1/users/me/factors/passkey", status_code=201, responses=OWN)
+@router.post("/v1/users/me/factors/passkey", status_code=201, responses=OWN, dependencies=NO_DRY_RUN)
 async def enroll_passkey(
     new: FactorEnroll, factors: CurrentFactors, keys: CurrentKeys, response: Response
 ) -> PasskeyEnrolled:
@@ -59,7 +61,7 @@ async def enroll_passkey(
     return await factors.enroll_passkey(new.name, new.current_password, keys)
 
 
-@router.post("/v1/users/me/factors/{factor_id}/confirm", responses=OWN)
+@router.post("/v1/users/me/factors/{factor_id}/confirm", responses=OWN, dependencies=NO_DRY_RUN)
 async def confirm_factor(
     factor_id: FactorId, proof: FactorConfirm, factors: CurrentFactors, keys: CurrentKeys, response: Response
 ) -> RecoveryCodes:
@@ -68,13 +70,13 @@ async def confirm_factor(
     return await factors.confirm_factor(factor_id, proof, keys)
 
 
-@router.post("/v1/users/me/factors/{factor_id}/remove", responses=OWN)
+@router.post("/v1/users/me/factors/{factor_id}/remove", responses=OWN, dependencies=NO_DRY_RUN)
 async def remove_factor(factor_id: FactorId, proof: OwnPassword, factors: CurrentFactors) -> Factors:
     """Remove one of one's own second factors."""
     return await factors.remove_factor(factor_id, proof.current_password)
 
 
-@router.post("/v1/users/me/recovery-codes", responses=OWN)
+@router.post("/v1/users/me/recovery-codes", responses=OWN, dependencies=NO_DRY_RUN)
 async def new_recovery_codes(proof: OwnPassword, factors: CurrentFactors, response: Response) -> RecoveryCodes:
     """Make new recovery codes, shown this once; those before are good no more."""
     response.headers["Cache-Control"] = "no-store"
@@ -88,7 +90,8 @@ async def list_factors(user: Annotated[UserRef, Path()], factors: CurrentFactors
 
 
 @router.delete("/v1/users/{user}/factors", responses=responses(401, 403, 404, 422, 503))
-async def reset_factors(user: Annotated[UserRef, Path()], factors: CurrentFactors) -> Factors:
+async def reset_factors(user: Annotated[UserRef, Path()], factors: CurrentFactors, response: Response) -> Factors:
     """Remove all of a user's second factors and recovery codes: their password alone logs them in again."""
-    left, _ = await factors.reset_factors(user)
+    left, changed = await factors.reset_factors(user)
+    tell_changed(response, changed=changed)
     return left

@@ -2,8 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Body, Response
 
+from api.core.answers import tell_changed
+from api.core.dependencies import DryRun
 from api.core.problems import responses
 from api.migrations.dependencies import CurrentMigrations
 from api.migrations.schemas import MigrationHistory, MigrationRun, MigrationStatus, MigrationUpgrade
@@ -25,6 +27,13 @@ async def migration_history(migrations: CurrentMigrations) -> MigrationHistory:
 
 
 @router.post("/upgrade", responses=responses(400, 404, 409, 413, 422))
-async def migrate(migrations: CurrentMigrations, how: Annotated[MigrationUpgrade, Body()] = AS_USUAL) -> MigrationRun:
+async def migrate(
+    migrations: CurrentMigrations,
+    response: Response,
+    dry_run: DryRun,
+    how: Annotated[MigrationUpgrade, Body()] = AS_USUAL,
+) -> MigrationRun:
     """Bring the database to this version's schema; at head already, this changes nothing. It never goes back."""
-    return await migrations.upgrade(how)
+    run = await migrations.upgrade(how, dry_run=dry_run)
+    tell_changed(response, changed=bool(run.applied))
+    return run

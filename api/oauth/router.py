@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Form, Response
 
 from api.core.actor import ALL_SCOPES
-from api.core.dependencies import CurrentRuntime
+from api.core.dependencies import NO_DRY_RUN, CurrentRuntime
 from api.core.problems import responses
 from api.oauth.dependencies import Introspector
 from api.oauth.revocation import revoke
@@ -25,6 +25,7 @@ UNAUTHORIZED: Final[dict[int | str, dict[str, Any]]] = {401: REFUSED[400] | resp
     response_class=Response,
     responses=responses(413, 503) | REFUSED | {401: REFUSED[400]},
     openapi_extra={"security": []},
+    dependencies=NO_DRY_RUN,
 )
 async def revoke_by_holder(
     form: Annotated[TokenForm, Form()],

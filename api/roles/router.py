@@ -4,12 +4,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
 
+from api.core.answers import tell_changed
 from api.core.dependencies import IfMatch
 from api.core.problems import responses
 from api.roles.dependencies import CurrentRoles
 from api.roles.models import Role
 from api.roles.schemas import Explanation, Question, RoleCreate, RolePage, RoleQuery, RoleRead, RoleUpdate
-from api.users.router import Ref, shown
+from api.users.router import Ref, shown_outcome
 from api.users.schemas import RoleName, UserRead
 
 router = APIRouter(tags=["roles"])
@@ -29,6 +30,7 @@ def shown_role(role: Role, response: Response) -> RoleRead:
 async def create_role(new: RoleCreate, roles: CurrentRoles, response: Response) -> RoleRead:
     """Create a role: a named set of scopes."""
     role = await roles.create_role(new)
+    tell_changed(response, changed=True)
     response.headers["Location"] = f"/v1/roles/{role.name}"
     return shown_role(role, response)
 
@@ -51,25 +53,28 @@ async def update_role(
     role: Named, changes: RoleUpdate, roles: CurrentRoles, if_match: IfMatch, response: Response
 ) -> RoleRead:
     """Change a role's scopes or description; its scopes change at once for everybody who has it."""
-    return shown_role((await roles.update_role(role, changes, if_version=if_match)).role, response)
+    outcome = await roles.update_role(role, changes, if_version=if_match)
+    tell_changed(response, changed=outcome.changed)
+    return shown_role(outcome.role, response)
 
 
 @router.delete("/v1/roles/{role}", responses=WRITE)
-async def delete_role(role: Named, roles: CurrentRoles, if_match: IfMatch) -> RoleRead:
+async def delete_role(role: Named, roles: CurrentRoles, if_match: IfMatch, response: Response) -> RoleRead:
     """Delete a role that nobody has; shows it as it was."""
+    tell_changed(response, changed=True)
     return RoleRead.model_validate(await roles.delete_role(role, if_version=if_match))
 
 
 @router.put("/v1/users/{user}/roles/{role}", responses=WRITE)
 async def grant_role(user: Ref, role: Named, roles: CurrentRoles, if_match: IfMatch, response: Response) -> UserRead:
     """Give a user a role; it takes effect at once."""
-    return shown((await roles.grant_role(user, role, if_version=if_match)).user, response)
+    return shown_outcome(await roles.grant_role(user, role, if_version=if_match), response)
 
 
 @router.delete("/v1/users/{user}/roles/{role}", responses=WRITE)
 async def revoke_role(user: Ref, role: Named, roles: CurrentRoles, if_match: IfMatch, response: Response) -> UserRead:
     """Take a role from a user; it takes effect at once."""
-    return shown((await roles.revoke_role(user, role, if_version=if_match)).user, response)
+    return shown_outcome(await roles.revoke_role(user, role, if_version=if_match), response)
 
 
 @router.get("/v1/explain", responses=READ)

@@ -8,7 +8,7 @@ from api.core.problems import responses
 from api.service_accounts.dependencies import CurrentServiceAccounts
 from api.service_accounts.schemas import CreateOptions, ServiceAccountCreate, ServiceAccountQuery
 from api.users.dependencies import CurrentListing
-from api.users.router import page_of, shown
+from api.users.router import page_of, shown_outcome
 from api.users.schemas import UserPage, UserRead
 
 router = APIRouter(prefix="/v1/service-accounts", tags=["service accounts"])
@@ -30,7 +30,7 @@ async def create_service_account(
     outcome = await accounts.create_service_account(new, if_exists=how.if_exists)
     response.status_code = 201 if outcome.created else 200
     response.headers["Location"] = f"/v1/users/{outcome.user.id}"
-    return shown(outcome.user, response)
+    return shown_outcome(outcome, response)
 
 
 @router.get("", responses=responses(400, 401, 403, 422, 503), response_model=UserPage)

@@ -9,7 +9,8 @@ from sqlalchemy import RowMapping, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.core.direct import Statement
-from api.core.pagination import Cursor, newest_first
+from api.core.keyset import newest_first
+from api.core.pagination import Cursor
 from api.signing_keys.jwk import SealedKey
 from api.signing_keys.models import SigningKeyRow
 

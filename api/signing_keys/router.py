@@ -5,6 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Body, Path, Query, Response
 
+from api.core.answers import tell_changed
 from api.core.problems import responses
 from api.signing_keys.dependencies import CurrentSigningKeys
 from api.signing_keys.schemas import (
@@ -39,8 +40,10 @@ async def list_keys(query: Annotated[SigningKeyQuery, Query()], signing_keys: Cu
 async def rotate_keys(
     new: Annotated[SigningKeyCreate, Body(default_factory=SigningKeyCreate)],
     signing_keys: CurrentSigningKeys,
+    response: Response,
 ) -> SigningKeyRead:
     """Make and publish the next signing key; it signs when the wait is over, and the ones before go on verifying."""
+    tell_changed(response, changed=True)
     return await signing_keys.rotate_keys(new)
 
 
@@ -49,7 +52,9 @@ async def retire_key(
     key_id: Annotated[UUID, Path(description="The signing key's id, the `kid` of its tokens.")],
     signing_keys: CurrentSigningKeys,
     how: Annotated[SigningKeyRetire, Query()],
+    response: Response,
 ) -> SigningKeyRead:
     """Retire a signing key: nothing that it signed is good any more; retiring a retired one changes nothing."""
-    key, _ = await signing_keys.retire_key(key_id, force=how.force)
+    key, changed = await signing_keys.retire_key(key_id, force=how.force)
+    tell_changed(response, changed=changed)
     return key

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
+from api.core.answers import tell_changed
 from api.core.problems import responses
 from api.state.dependencies import CurrentState
 from api.state.schemas import Applied, ApplyOptions, ExportStateOptions, Plan, PlanOptions, State
@@ -23,7 +24,9 @@ async def apply(
 ) -> Applied:
     """Apply a state, all of it or nothing; the texts of new API keys are in the answer, this once."""
     response.headers["Cache-Control"] = "no-store"
-    return await state.apply(wanted, how)
+    applied = await state.apply(wanted, how)
+    tell_changed(response, changed=bool(applied.changes))
+    return applied
 
 
 @router.get("/state", responses=responses(400, 401, 403, 422, 503), response_model_exclude_unset=True)

@@ -26,7 +26,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.audit.noting import noting
 from api.core.direct import Statement
-from api.core.pagination import Cursor, newest_first
+from api.core.keyset import newest_first
+from api.core.pagination import Cursor
 from api.devices.models import DeviceAuthorization
 from api.factors.models import PendingLogin, SecondFactor
 from api.roles.models import SCOPES_BY_ROLE, scopes_by_role

@@ -5,6 +5,8 @@ from uuid import UUID
 
 from fastapi import APIRouter, Form, Path, Query, Response
 
+from api.core.answers import tell_changed
+from api.core.dependencies import NO_DRY_RUN, DryRun
 from api.core.problems import responses
 from api.devices.dependencies import CurrentDeviceGrant
 from api.factors.check import Proof
@@ -45,7 +47,7 @@ from api.tokens.schemas import (
 )
 
 router = APIRouter(tags=["tokens"])
-oauth = APIRouter(tags=["tokens"], route_class=OAuthRoute)
+oauth = APIRouter(tags=["tokens"], route_class=OAuthRoute, dependencies=NO_DRY_RUN)
 # How RFC 6749, section 5.2, refuses.
 REFUSED: Final[dict[int | str, dict[str, Any]]] = {400: {"model": TokenRefused, "description": "Refused"}}
 
@@ -113,7 +115,7 @@ async def passkey_options(
     return await grant.passkey_options(form.mfa_token)
 
 
-@router.post("/v1/auth/logout", status_code=204, responses=responses(401, 503))
+@router.post("/v1/auth/logout", status_code=204, responses=responses(400, 401, 503), dependencies=NO_DRY_RUN)
 async def end_own_session(actor: CurrentActor, tokens: CurrentTokens) -> None:
     """End the session that asks: its access and refresh tokens stop working at once."""
     if actor.session_id is not None:
@@ -126,10 +128,13 @@ async def end_own_session(actor: CurrentActor, tokens: CurrentTokens) -> None:
     response_model_exclude_none=True,
     responses=responses(400, 401, 403, 404, 409, 413, 422, 503),
 )
-async def create_token(new: TokenCreate, tokens: CurrentTokens, keys: CurrentKeys, response: Response) -> TokenIssued:
+async def create_token(
+    new: TokenCreate, tokens: CurrentTokens, keys: CurrentKeys, response: Response, dry_run: DryRun
+) -> TokenIssued:
     """Issue tokens for a user without their password."""
     response.headers["Cache-Control"] = "no-store"
-    return await tokens.create_token(new, keys)
+    tell_changed(response, changed=True)
+    return await tokens.create_token(new, keys, dry_run=dry_run)
 
 
 @router.get("/v1/tokens", responses=responses(400, 401, 403, 404, 422, 503))
@@ -140,15 +145,20 @@ async def list_tokens(query: Annotated[TokenQuery, Query()], tokens: CurrentToke
 
 
 @router.delete("/v1/tokens", responses=responses(401, 403, 404, 422, 503))
-async def revoke_tokens(which: Annotated[TokensRevoke, Query()], tokens: CurrentTokens) -> TokensRevoked:
+async def revoke_tokens(
+    which: Annotated[TokensRevoke, Query()], tokens: CurrentTokens, response: Response
+) -> TokensRevoked:
     """End every session of a user at once, but the one to keep; one's own, if no user is named."""
-    return await tokens.revoke_tokens(which)
+    ended = await tokens.revoke_tokens(which)
+    tell_changed(response, changed=ended.revoked > 0)
+    return ended
 
 
 @router.delete("/v1/tokens/{token_id}", responses=responses(401, 403, 404, 422, 503))
 async def revoke_token(
-    token_id: Annotated[UUID, Path(description="The session's id.")], tokens: CurrentTokens
+    token_id: Annotated[UUID, Path(description="The session's id.")], tokens: CurrentTokens, response: Response
 ) -> TokenRead:
     """End a session and every token of it, at once; ending an ended one changes nothing."""
-    token, _ = await tokens.revoke_token(token_id)
+    token, changed = await tokens.revoke_token(token_id)
+    tell_changed(response, changed=changed)
     return token

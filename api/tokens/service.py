@@ -41,8 +41,13 @@ class TokenService:
         self._settings = settings
         self._users = UserRecords(session, actor)
 
-    async def create_token(self, new: TokenCreate, keys: Keys) -> TokenIssued:
+    async def create_token(self, new: TokenCreate, keys: Keys, *, dry_run: bool = False) -> TokenIssued:
         """Issue tokens for a user, without their password.
+
+        Args:
+            new: Whose, and what they may do.
+            keys: What they are signed with.
+            dry_run: All of it is undone afterwards, so that there are no tokens to be shown.
 
         Raises:
             UserNotFound: There is no such user.
@@ -75,7 +80,11 @@ class TokenService:
             scopes=scopes,
         )
         await self._audit("session.create", row, user=user.handle, scopes=scopes)
-        return issue(row, powers.scopes, keys, self._settings)
+        issued = issue(row, powers.scopes, keys, self._settings)
+        if dry_run:
+            # Whoever verifies it by our public keys would take it, although its session is undone.
+            return issued.model_copy(update={"access_token": "dry run", "refresh_token": "dry run"})
+        return issued
 
     async def list_tokens(self, query: TokenQuery) -> tuple[list[TokenRead], str | None]:
         """Return a page of sessions, the newest first; without `tokens:read`, only the actor's own.

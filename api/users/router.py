@@ -5,13 +5,14 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Response
 
-from api.core.answers import Answer, dumps
-from api.core.dependencies import IfMatch
+from api.core.answers import Answer, dumps, tell_changed
+from api.core.dependencies import NO_DRY_RUN, IfMatch
 from api.core.problems import responses
 from api.tokens.dependencies import CurrentBearer
 from api.users.dependencies import CurrentListing, CurrentUsers
 from api.users.listing import Rows
 from api.users.models import User
+from api.users.records import Outcome
 from api.users.schemas import (
     CreateOptions,
     PasswordChange,
@@ -38,6 +39,12 @@ def shown(user: User | UserRead, response: Response) -> UserRead:
     return UserRead.model_validate(user)
 
 
+def shown_outcome(outcome: Outcome, response: Response) -> UserRead:
+    """Return the body for a user whom the request may have changed, and say whether it has."""
+    tell_changed(response, changed=outcome.changed)
+    return shown(outcome.user, response)
+
+
 def page_of(rows: Rows, next_cursor: str | None) -> Response:
     """Return a page of accounts, as `UserPage` would write it: that would take longer than to read them."""
     return Answer(dumps({"next_cursor": next_cursor, "items": [dict(row) for row in rows]}), 200)
@@ -56,7 +63,7 @@ async def create_user(
     outcome = await users.create_user(new, is_superuser=how.is_superuser, if_exists=how.if_exists)
     response.status_code = 201 if outcome.created else 200
     response.headers["Location"] = f"/v1/users/{quote(str(outcome.user.id))}"
-    return shown(outcome.user, response)
+    return shown_outcome(outcome, response)
 
 
 @router.get("", responses=READ, response_model=UserPage)
@@ -76,14 +83,14 @@ async def show_me(bearer: CurrentBearer, response: Response) -> UserRead:
 async def update_me(changes: ProfileUpdate, users: CurrentUsers, if_match: IfMatch, response: Response) -> UserRead:
     """Change the name of the user who asks."""
     outcome = await users.update_profile(changes.full_name, if_version=if_match)
-    return shown(outcome.user, response)
+    return shown_outcome(outcome, response)
 
 
-@router.put("/me/password", responses=WRITE)
+@router.put("/me/password", responses=WRITE, dependencies=NO_DRY_RUN)
 async def change_my_password(change: PasswordChange, users: CurrentUsers, response: Response) -> UserRead:
     """Change the password of the user who asks; all their other sessions end."""
     outcome = await users.change_password(change.current_password, change.new_password)
-    return shown(outcome.user, response)
+    return shown_outcome(outcome, response)
 
 
 @router.get("/{user}", responses=READ)
@@ -97,7 +104,7 @@ async def update_user(
     user: Ref, changes: UserUpdate, users: CurrentUsers, if_match: IfMatch, response: Response
 ) -> UserRead:
     """Change a user's e-mail address or name."""
-    return shown((await users.update_user(user, changes, if_version=if_match)).user, response)
+    return shown_outcome(await users.update_user(user, changes, if_version=if_match), response)
 
 
 @router.put("/{user}/password", responses=WRITE)
@@ -105,34 +112,35 @@ async def set_password(
     user: Ref, new: PasswordSet, users: CurrentUsers, if_match: IfMatch, response: Response
 ) -> UserRead:
     """Set a user's password; all their sessions end."""
-    return shown((await users.set_password(user, new.password, if_version=if_match)).user, response)
+    return shown_outcome(await users.set_password(user, new.password, if_version=if_match), response)
 
 
 @router.post("/{user}/activate", responses=WRITE)
 async def activate_user(user: Ref, users: CurrentUsers, if_match: IfMatch, response: Response) -> UserRead:
     """Let a user log in again."""
-    return shown((await users.activate_user(user, if_version=if_match)).user, response)
+    return shown_outcome(await users.activate_user(user, if_version=if_match), response)
 
 
 @router.post("/{user}/deactivate", responses=WRITE)
 async def deactivate_user(user: Ref, users: CurrentUsers, if_match: IfMatch, response: Response) -> UserRead:
     """Keep a user from logging in; all their sessions end."""
-    return shown((await users.deactivate_user(user, if_version=if_match)).user, response)
+    return shown_outcome(await users.deactivate_user(user, if_version=if_match), response)
 
 
 @router.post("/{user}/promote", responses=WRITE)
 async def promote_user(user: Ref, users: CurrentUsers, if_match: IfMatch, response: Response) -> UserRead:
     """Make a user a superuser, who may do everything; all their sessions end."""
-    return shown((await users.promote_user(user, if_version=if_match)).user, response)
+    return shown_outcome(await users.promote_user(user, if_version=if_match), response)
 
 
 @router.post("/{user}/demote", responses=WRITE)
 async def demote_user(user: Ref, users: CurrentUsers, if_match: IfMatch, response: Response) -> UserRead:
     """Take a superuser's powers."""
-    return shown((await users.demote_user(user, if_version=if_match)).user, response)
+    return shown_outcome(await users.demote_user(user, if_version=if_match), response)
 
 
 @router.delete("/{user}", responses=WRITE)
-async def delete_user(user: Ref, users: CurrentUsers, if_match: IfMatch) -> UserRead:
+async def delete_user(user: Ref, users: CurrentUsers, if_match: IfMatch, response: Response) -> UserRead:
     """Delete a user and their sessions; shows them as they were."""
+    tell_changed(response, changed=True)
     return UserRead.model_validate(await users.delete_user(user, if_version=if_match))

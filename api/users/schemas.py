@@ -60,10 +60,24 @@ Email = Annotated[
 # Lengths are the policy's to judge, with its own error; this bounds what is read at all.
 Password = Annotated[Text, Field(json_schema_extra={"format": "password"}, examples=["four unrelated words here"])]
 FullName = Annotated[Name, Field(examples=["Ada Lovelace"])]
+
+
+def no_other_path(ref: str) -> str:
+    """Return what names a user, unless it would lead somewhere else in a path.
+
+    Raises:
+        ValueError: It would: to somebody's roles or to whoever asks.
+    """
+    if "/" in ref or ref == "me":
+        raise ValueError("no account is called that")
+    return ref
+
+
 UserRef = Annotated[
     str,
     StringConstraints(min_length=1, max_length=320),
     AfterValidator(one_line),
+    AfterValidator(no_other_path),
     Field(description="A user's id or e-mail address, or a service account's name.", examples=["ada@example.com"]),
 ]
 

@@ -90,6 +90,8 @@ async def test_what_is_offered_from_the_database(
     for line in (["revoke-token", ""], ["rotate-api-key", ""], ["retire-key", ""]):
         found = (await told(*line))[0]
         assert await told(line[0], found[:-1]) == [found]
+    # What is here is not what a server has.
+    assert await told("show-user", "--server", "http://127.0.0.1:1", "ada") == []
     # A key press says nothing, and makes nothing, whatever is wrong.
     for wrong in ({"APICTL_DATABASE_URL": "postgresql://127.0.0.1:1/x"}, {"APICTL_NO_SUCH": "1"}):
         ended = await apictl("--complete", "zsh", "show-user", "", environment=environment | wrong)

@@ -14,7 +14,7 @@ from tests.project.code import modules
 from tools.docs import api_routes
 
 # What handlers and dependencies call by themselves.
-HELPERS: Final = {"page_of", "query_names", "shown", "shown_role"}
+HELPERS: Final = {"page_of", "prefers_dry_run", "query_names", "shown", "shown_outcome", "shown_role", "takes"}
 
 ONLY_HTTP: Final = {
     "live": "a process that answers on the terminal is alive",

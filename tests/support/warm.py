@@ -22,6 +22,10 @@ import cli
 from api import main as _application  # noqa: F401
 from api.migrations import service as _migrations  # noqa: F401
 from cli import remote
+from cli.client import bulk as _bulk  # noqa: F401
+from cli.client import credentials as _credentials  # noqa: F401
+from cli.client import migrations as _client  # noqa: F401
+from cli.client import roles as _roles  # noqa: F401
 from cli.commands import COMMANDS, load
 from cli.main import main
 from cli.start import run

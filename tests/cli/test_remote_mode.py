@@ -1,0 +1,281 @@
+"""What a command says of a database, it says of a server that has the same: byte for byte, but for ids and times."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import pytest
+from pydantic import SecretStr
+
+from cli.app import build
+from cli.commands import COMMANDS
+from tests.cli.test_more import AS_ADA
+from tests.conftest import SUPERUSER
+from tests.support import postgres
+from tests.support.cases import THOROUGH
+from tests.support.processes import Apictl, Finished, bare_environment
+from tests.support.server import serving
+
+# Commands that only a database can do, or that need neither.
+ON_NO_SERVER: Final = {
+    *("rollback", "stamp", "check-models", "make-migration"),
+    *("serve", "dev", "quickstart"),
+    *("login", "logout", "whoami", "completion", "show-config", "bootstrap"),
+}
+PASSWORD: Final = "turnip lantern quarrel 88"
+STATE: Final = """
+owner: x
+roles: [{name: readers, scopes: [users:read]}]
+users: [{email: hugo@example.com, roles: [readers], password: {env: HUGO}}]
+service_accounts: [{name: robot, api_keys: [{name: k}]}]
+"""
+FILE: Final = "email,full_name\neve@example.com,Eve\nbad,\nada@example.com,\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A command line; `{…}` is an id that the world knows by that name."""
+
+    words: str
+    stdin: str | None = None
+    # What is answered is kept under this name: the id in it.
+    kept: str | None = None
+
+
+def lines(*words: str) -> list[Line]:
+    return [Line(text) for text in words]
+
+
+# One step after the other; what is in one step is independent, and runs at once.
+STEPS: Final[list[list[Line]]] = [
+    [
+        Line("create-user ada@example.com --full-name Ada --no-password -o json", kept="ada"),
+        Line("create-user grace@example.com --superuser --password-stdin", PASSWORD),
+        Line("create-user dry@example.com --generate-password --dry-run -o json"),
+        Line("create-role support --scope users:read --description Helps -o json"),
+        Line("create-service-account deploy --full-name Deploys -o yaml"),
+        Line("create-token root@example.com --label x -o json", kept="session"),
+        Line("create-api-key root@example.com --name k --scope users:read --network 10.1.2.3/8 -o json", kept="key"),
+        Line("rotate-keys -o json", kept="signing-key"),
+        Line("export-users"),
+        Line("migrate -o json"),
+        Line("migrate --dry-run"),
+    ],
+    [
+        *lines(
+            "show-user ada@example.com -o json",
+            "show-user {ada} -o yaml",
+            "show-user deploy",
+            "list-users -o json --sort email",
+            "list-users -o table --sort email",
+            "list-users --limit 1 --sort email",
+            "list-users --limit 1 --sort email --all -o jsonl",
+            "list-users --search ada --active --no-superusers -o csv",
+            "list-service-accounts -o json",
+            "show-role support -o json",
+            "list-roles -o json",
+            "explain --user ada@example.com --can users:read",
+            "list-tokens -o table --live",
+            "list-api-keys root@example.com -o json",
+            "list-keys --limit 1 --fields algorithm,state",
+            "list-factors ada@example.com -o json",
+            "migration-status -o json",
+            "migration-history -o csv",
+            "export-users --format jsonl --with-hashes",
+            # What the server refuses, and what is refused before it is asked.
+            "show-user nobody@example.com",
+            "show-user nobody@example.com -o json",
+            "show-user me",
+            "show-user a/b -o json",
+            "show-user ..",
+            "show-user ''",
+            "show-role nothing",
+            "revoke-token 01900000-0000-7000-8000-000000000009",
+            "revoke-token nonsense -o json",
+            "list-users --cursor nonsense",
+            "list-users --limit 500 -o json",
+            "list-users --role Big",
+            "list-users --fields nothing",
+            "create-user ada@example.com --no-password",
+            "create-user nonsense --no-password -o json",
+            "create-user unmade@example.com --no-password --fields nothing",
+            "create-user ada@example.com --no-password --if-exists skip -o json",
+            "create-role superuser -o json",
+            "create-service-account deploy",
+            "create-service-account deploy --if-exists skip",
+            "create-token root@example.com --scope nonsense",
+            "create-api-key deploy --name x --scope users:read",
+            "update-user ada@example.com",
+            "update-user ada@example.com --full-name x --if-version 9",
+            "update-user ada@example.com --full-name x --dry-run -o json",
+            "promote-user deploy",
+            "rotate-keys --algorithm nonsense",
+            "retire-key {signing-key} --dry-run",
+            "delete-user ada@example.com",
+            "delete-user ada@example.com --dry-run -o json",
+            "delete-role support",
+            "reset-factors ada@example.com --dry-run",
+            "revoke-tokens ada@example.com --dry-run -o json",
+            "create-token ada@example.com --dry-run -o json",
+            "rotate-api-key {key} --dry-run --overlap 60",
+            "migrate --to nonsense",
+        ),
+        Line("create-user new@example.com --password-stdin -o json", "short"),
+        Line("introspect-token -o json", "nonsense"),
+        Line("import-users - --dry-run -o json", FILE),
+        Line("import-users -", "nonsense\n"),
+        Line("plan -f -", STATE),
+        Line("plan -f - -o table", STATE),
+        Line("plan -f - --fields unchanged", "owner: x\nowner: y"),
+        Line("apply -f - --show-keys --dry-run", STATE.replace("password: {env: HUGO}", "full_name: Hugo")),
+        Line("apply -f - --show-keys", STATE),
+        Line("apply -f -", STATE),
+        Line("export-state --owner x"),
+        Line("export-state --owner x -o json"),
+    ],
+    [Line("apply -f - --show-keys -o table", STATE.replace("password: {env: HUGO}", "full_name: Hugo"))],
+    [
+        Line("plan -f -", "{owner: y, roles: [{name: readers, scopes: []}]}"),
+        Line("apply -f - -o json", "owner: x"),
+        Line("apply -f - --yes -o json", "owner: x"),
+    ],
+    [
+        Line("import-users - -o json", FILE),
+        Line("set-password ada@example.com --password-stdin -o json", PASSWORD),
+        Line("rotate-api-key {key} -o json"),
+        Line("grant-role grace@example.com support -o json"),
+        Line("update-role support --scope users:read --scope tokens:read -o json"),
+        Line("revoke-token {session} -o json"),
+        Line("demote-user root@example.com --dry-run -o json"),
+    ],
+    [
+        *lines("update-user ada@example.com --full-name 'Ada King' -o json", "revoke-token {session}"),
+        *lines("revoke-api-key {key} -o json", "revoke-role grace@example.com support -o json"),
+        *lines("revoke-tokens grace@example.com --yes -o json", "reset-factors grace@example.com --yes -o json"),
+        *lines("retire-key {signing-key} --yes -o json", "list-users --sort email --limit 2"),
+    ],
+    lines("deactivate-user ada@example.com -o json", "delete-role support --yes -o json", "revoke-api-key {key}"),
+    lines("deactivate-user ada@example.com", "create-token ada@example.com"),
+    lines("activate-user ada@example.com -o json"),
+    lines("promote-user ada@example.com"),
+    lines("demote-user ada@example.com -o json"),
+    lines("delete-user ada@example.com --yes -o json"),
+    lines("delete-user ada@example.com --yes", "show-user ada@example.com", "list-users --sort email -o csv"),
+]
+
+MASKS: Final = (
+    (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "ID"),
+    (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?", "TIME"),
+    (r"eyJ[\w-]+\.[\w-]+\.[\w-]+", "JWT"),
+    (r"apictl_[\w-]+", "SECRET"),
+    (r"\$argon2id\$[^\s\"]+", "HASH"),
+    (r'("x": )"[\w-]{43}"', r'\1"POINT"'),
+    (r"(--cursor )\S+", r"\1CURSOR"),
+    (r'("next_cursor": )"[^"]+"', r'\1"CURSOR"'),
+    (r'("exp": )\d+', r"\1SECONDS"),
+)
+
+
+def masked(text: str) -> str:
+    for pattern, name in MASKS:
+        text = re.sub(pattern, name, text)
+    return text
+
+
+@dataclass(slots=True)
+class World:
+    """A database, worked on directly or through a server."""
+
+    apictl: Apictl
+    environment: dict[str, str]
+    more: tuple[str, ...] = ()
+    known: dict[str, str] = field(default_factory=dict)
+
+    async def run(self, line: Line) -> Finished:
+        words = [self._filled(word.strip("'")) for word in re.findall(r"'[^']*'|\S+", line.words)]
+        ended = await self.apictl(*words, *self.more, environment=self.environment, stdin=line.stdin)
+        if line.kept is not None:
+            found = ended.json()
+            self.known[line.kept] = found.get("id") or found["session_id"]
+        return ended
+
+    def _filled(self, word: str) -> str:
+        return self.known[word[1:-1]] if word.startswith("{") else word
+
+    async def said(self, line: Line) -> tuple[int, str, str]:
+        ended = await self.run(line)
+        return ended.code, masked(ended.out), masked(ended.err)
+
+
+@pytest.fixture
+async def worlds(
+    apictl: Apictl, server_url: str, template_with_superuser: str, secret_key: SecretStr
+) -> AsyncIterator[tuple[World, World]]:
+    """Two equal databases: one that is worked on, and one that a server has."""
+    async with (
+        postgres.database(server_url, copy_of=template_with_superuser) as here,
+        postgres.database(server_url, copy_of=template_with_superuser) as there,
+    ):
+        found = [
+            bare_environment(APICTL_DATABASE_URL=url, APICTL_SECRET_KEY=secret_key.get_secret_value())
+            for url in (here, there)
+        ]
+        # What the server is asked with is in both.
+        line = ("create-token", SUPERUSER, "--fields", "access_token")
+        tokens = [(await apictl(*line, environment=environment)).out.strip() for environment in found]
+        with serving("serve", environment=found[1], start=apictl.start) as server:
+            asking = bare_environment(APICTL_TOKEN=tokens[1])
+            yield World(apictl, found[0]), World(apictl, asking, ("--server", server.url))
+
+
+def test_every_command_is_here() -> None:
+    compared = {line.words.split()[0] for step in STEPS for line in step}
+    assert compared | ON_NO_SERVER == set(COMMANDS), "compare it in STEPS, or say that it works on no server"
+    taking = {name for name in COMMANDS if any("--server" in one.opts for one in build(name).params)}
+    assert taking == compared
+
+
+async def test_the_same_in_both_modes(worlds: tuple[World, World]) -> None:
+    differ = []
+    codes = set()
+    for step in STEPS:
+        # Each in turn where the order of what is made shows in lists.
+        for group in [[line] for line in step] if any(line.kept for line in step) else [step]:
+            said = await asyncio.gather(*(world.said(line) for line in group for world in worlds))
+            codes |= {code for code, _, _ in said}
+            differ += [
+                (line.words, *pair)
+                for line, pair in zip(group, zip(said[::2], said[1::2], strict=True), strict=True)
+                if pair[0] != pair[1]
+            ]
+    assert not differ, "\n\n".join("\n".join(map(str, one)) for one in differ)
+    assert codes == {0, 2, 3, 5, 6, 9, 10}
+
+
+NARROW: Final = ("create-user", "list-users", "create-token", "delete-user", "import-users", "migration-status")
+
+
+async def test_the_same_is_forbidden_in_both_modes(worlds: tuple[World, World]) -> None:
+    here, there = worlds
+    for world in worlds:
+        await world.run(Line("create-user ada@example.com --no-password"))
+        await world.run(Line(f"create-token {SUPERUSER} -o json", kept="session"))
+        await world.run(Line(f"create-api-key {SUPERUSER} --name k -o json", kept="key"))
+        await world.run(Line("rotate-keys -o json", kept="signing-key"))
+        await world.run(Line("create-role support --scope users:read"))
+    token = (await there.run(Line("create-token ada@example.com --fields access_token"))).out.strip()
+    as_ada = World(here.apictl, here.environment, ("--as", "ada@example.com"), here.known)
+    by_ada = World(there.apictl, there.environment | {"APICTL_TOKEN": token}, there.more, there.known)
+    names = set(AS_ADA) - ON_NO_SERVER if THOROUGH else NARROW
+    sent = {"import-users": "email\n", "plan": "owner: x", "apply": "owner: x"}
+    table = [Line(" ".join([name, *AS_ADA[name]]), sent.get(name, "x")) for name in names]
+    said = await asyncio.gather(*(world.said(line) for line in table for world in (as_ada, by_ada)))
+    differ = [
+        (line.words, *pair)
+        for line, pair in zip(table, zip(said[::2], said[1::2], strict=True), strict=True)
+        if pair[0] != pair[1]
+    ]
+    assert not differ, "\n\n".join("\n".join(map(str, one)) for one in differ)
+    assert {said[1][0] for said in [(line, one) for line, one in zip(table, said[::2], strict=True)]} <= {0, 3, 4}
