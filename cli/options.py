@@ -21,8 +21,8 @@ Kind = Literal[
     "local",
     "plain",
 ]
-"""What a command does: reads, writes, destroys (and asks first), writes or reads without end, makes the schema, makes it
-before there is a server, takes it back (and asks first), writes source, serves, asks a server, or says what this
+"""What a command does: reads, writes, destroys (and asks first), writes or reads without end, makes the schema, makes
+it before there is a server, takes it back (and asks first), writes source, serves, asks a server, or says what this
 machine, or it alone, knows."""
 
 SHARED_PANEL = "Options of every command"

@@ -187,8 +187,9 @@ def lines(plan: "Plan | Applied", *, done: bool = False) -> "Iterator[tuple[str,
     for change in plan.changes:
         sign, color = SIGNS[change.action]
         yield color, f"{sign} {change.kind} {change.name}{drift(change)}"
-        width = max((len(field.field) for field in change.fields), default=0)
-        for field in change.fields:
+        fields = [field for field in change.fields if field.before != field.after]
+        width = max((len(field.field) for field in fields), default=0)
+        for field in fields:
             before = "" if change.action == "create" else f"{value(field.before)} → "
             yield "", f"    {field.field.ljust(width)}  {before}{value(field.after)}"
     yield "bold", summary(plan.changes, plan.unchanged, done=done)
