@@ -25,6 +25,7 @@ from api.signing_keys.ring import fresh
 from api.tokens.keys import Keys
 from api.users.models import User
 from tests.conftest import PASSWORD, SUPERUSER, log_in
+from tests.support.cases import THOROUGH
 from tests.support.processes import Apictl, Finished
 from tests.support.server import serving
 from tests.support.servers import two_servers
@@ -39,6 +40,7 @@ async def servers(
         yield clients
 
 
+@pytest.mark.skipif(not THOROUGH, reason="seconds of requests: CI's second run has them")
 async def test_rotating_under_load(
     apictl: Apictl, environment: dict[str, str], servers: tuple[httpx2.AsyncClient, httpx2.AsyncClient]
 ) -> None:
