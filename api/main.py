@@ -34,6 +34,7 @@ from api.roles.router import router as roles
 from api.service_accounts.router import router as service_accounts
 from api.signing_keys.router import router as signing_keys
 from api.state.router import router as state
+from api.state.schemas import MAX_BYTES
 from api.tokens.keys import Keys
 from api.tokens.router import oauth as token_endpoint
 from api.tokens.router import router as tokens
@@ -60,9 +61,6 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
 
 # Balancers add what they like; and OAuth endpoints ignore what they do not know (RFC 6749, section 3.2).
 LENIENT: Final = (health, token_endpoint, oauth, device_authorization)
-
-# Some thousands of accounts. A body is parsed before anybody knows whose it is, so it is not much more.
-MAX_STATE_BYTES: Final = 1 << 20
 
 TAGS: Final = (
     {"name": "users", "description": "People and machines with an account; your own is `/v1/users/me`."},
@@ -116,7 +114,7 @@ def create_app(settings: Settings | None = None, *, announce: bool = True) -> Fa
     app.max_body_bytes = settings.max_body_bytes
     app.long_bodies["POST", "/v1/bulk/users"] = settings.max_import_bytes
     for path in ("/v1/plan", "/v1/apply"):
-        app.long_bodies["POST", path] = max(settings.max_body_bytes, MAX_STATE_BYTES)
+        app.long_bodies["POST", path] = max(settings.max_body_bytes, MAX_BYTES)
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router, dependencies=[] if router in LENIENT else [Depends(require_read)])

@@ -90,11 +90,11 @@ async def bootstrap(
         # There is nothing yet to look at.
         done |= {"superuser": "created", "key_file": None if key_file is None else "written"}
         return Item(done, call.changed(changed=True))
-    first = not await answered(call, deadline, lambda: has_superuser(call))
+    first = not await answered(call, deadline, lambda: has_superuser(call, new.email))
     if first:
         new = UserCreate(email=email, password=read_password(call, **sources))
-    provided = await answered(call, deadline, lambda: provide(call, new, wanted, key_file, first=first))
-    done |= provided
+    # Once: whoever does not hear that it was committed cannot know that it was not.
+    done |= await provide(call, new, wanted, key_file, first=first)
     changed = bool(run.applied) or done["superuser"] == "created" or done["key_file"] == "written"
     shown = generate_password and done["superuser"] == "created" and not call.dry_run
     return Item(done, call.changed(changed=changed) | ({"generated_password": new.password} if shown else {}))
@@ -115,10 +115,11 @@ def wanted_key(call: Call, file: Path | None, given: dict[str, Any], *, default_
             raise BadRequest("There is no file for the key", hint="--key-file names it: the key is shown nowhere else")
         return None
     wanted = ApiKeyCreate(**{"user": default_owner, "name": "bootstrap"} | given)
+    if not wanted.scopes:
+        # And the key that is there, which may do something, would make room for one that may not.
+        raise BadRequest("The key could do nothing", hint="--key-scope says what it may do, as --key-scope users:read")
     check_folder(file, create=not call.dry_run)
     held_in(file)
-    if not wanted.scopes:
-        call.say("The key has no scopes, so it can only tell who it is: --key-scope says what else it may do.")
     return wanted
 
 
@@ -129,12 +130,21 @@ async def migrate(call: Call) -> "MigrationRun":
     return await migrations(call).upgrade(MigrationUpgrade(), dry_run=call.dry_run, say=call.say)
 
 
-async def has_superuser(call: Call) -> bool:
-    """Tell whether there is a superuser, so that no password is asked for."""
+async def has_superuser(call: Call, email: str) -> bool:
+    """Tell whether there is a superuser, so that no password is asked for; say so, if it is not who was named."""
+    from api.users.records import UserNotFound
     from api.users.service import UserService
 
     async with call.runtime.transaction(readonly=True) as session:
-        return await UserService(session, call.actor, call.runtime.passwords).has_superuser()
+        users = UserService(session, call.actor, call.runtime.passwords)
+        if not await users.has_superuser():
+            return False
+        try:
+            if not (await users.get_user(email)).is_superuser:
+                call.say(f"There is a superuser already, and {email} is none: apictl promote-user makes them one.")
+        except UserNotFound:
+            call.say(f"There is a superuser already, and nobody with the address {email}: nobody was created.")
+        return True
 
 
 async def provide(

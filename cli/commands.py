@@ -41,7 +41,9 @@ COMMANDS: Final[dict[str, Entry]] = {
         "Show what it takes to get to a state, and who made it drift: exit code 10 if anything.",
     ),
     "apply": Entry("cli.state", "Provisioning", "Make what there is as a state says: all of it or nothing."),
-    "export-state": Entry("cli.state", "Provisioning", "Print roles, accounts and live API keys as a state."),
+    "export-state": Entry(
+        "cli.state", "Provisioning", "Print all roles, accounts and live API keys as a state, whoever made them."
+    ),
     "create-role": Entry("cli.roles", "Roles", "Create a role: a named set of scopes."),
     "show-role": Entry("cli.roles", "Roles", "Show a role."),
     "list-roles": Entry("cli.roles", "Roles", "List roles, in the order of their names."),

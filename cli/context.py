@@ -204,7 +204,7 @@ def carry_out(kind: Kind, body: Body | HostBody, arguments: dict[str, Any], opti
 
     # Outside of the event loop, so that Ctrl-C ends the wait for an embedded PostgreSQL at once. Only a command
     # that makes the schema may make the database: an operator in the wrong folder must not.
-    with held_database(call.settings, create=kind in {"schema", "first"} and not call.dry_run) as url:
+    with held_database(call.settings, create=kind == "schema" and not call.dry_run) as url:
         result = complete(with_call(kind, call, body, arguments, options, url))
     return Shown(result, style)
 

@@ -62,12 +62,21 @@ def files_of(name: Path) -> Sequence[Path]:
     if not name.is_dir():
         return [name]
     try:
-        found = sorted(file for file in name.iterdir() if file.suffix in SUFFIXES and not file.name.startswith("."))
+        every = sorted(
+            file
+            for file in name.rglob("*")
+            if file.suffix.lower() in SUFFIXES
+            and not any(part.startswith(".") for part in file.relative_to(name).parts)
+        )
     except OSError as error:
         raise BadRequest(f"{name} cannot be read", cause=error.strerror) from None
-    if not found:
+    deeper = [file.parent for file in every if file.parent != name]
+    if deeper:
+        # What is not read would be taken for what is not named any more.
+        raise BadRequest(f"There are files in {deeper[0]} too", hint=f"name that folder as well: -f {deeper[0]}")
+    if not every:
         raise BadRequest(f"There is no file in {name} that ends in {', '.join(sorted(SUFFIXES))}")
-    return found
+    return every
 
 
 def parsed(file: Path) -> Loaded:
@@ -79,11 +88,8 @@ def parsed(file: Path) -> Loaded:
     from api.core.errors import BadRequest
 
     try:
-        if str(file) == "-":
-            raw = sys.stdin.buffer.read(MAX_BYTES + 1)
-        else:
-            with file.open("rb") as opened:
-                raw = opened.read(MAX_BYTES + 1)
+        with sys.stdin.buffer if str(file) == "-" else file.open("rb") as opened:
+            raw = opened.read(MAX_BYTES + 1)
     except OSError as error:
         raise BadRequest(f"{file} cannot be read", cause=error.strerror) from None
     if len(raw) > MAX_BYTES:
@@ -119,9 +125,14 @@ def read(text: str, file: str, loaded: Loaded) -> Any:
         except json.JSONDecodeError as error:
             if file.endswith(".json"):
                 raise BadRequest(f"{Place(file, error.lineno, error.colno)}: {error.msg}") from None
+        except ValueError as error:
+            # Two of one name, whose place YAML knows, or a number of thousands of digits.
+            with suppress(yaml.YAMLError):
+                composed(text.replace("\t", " "), file, loaded)
+            raise BadRequest(f"{file}: {error}") from None
         else:
             # Its places as YAML sees them, which knows no tabs, and not every escape.
-            with suppress(BadRequest, yaml.YAMLError):
+            with suppress(yaml.YAMLError):
                 composed(text.replace("\t", " "), file, loaded)
             return data
     try:
@@ -138,14 +149,12 @@ def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return a JSON object whose names are all different.
 
     Raises:
-        BadRequest: One is there twice.
+        ValueError: One is there twice.
     """
-    from api.core.errors import BadRequest
-
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise BadRequest(f"{next(name for name in names if names.count(name) > 1)} is there twice in one object")
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)} is there twice in one object")
     return found
 
 

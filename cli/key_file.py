@@ -5,7 +5,7 @@ import os
 import stat
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -104,3 +104,51 @@ async def locked(folder: Path) -> int:
     except OSError as error:
         raise BadRequest(f"{folder} cannot be locked", cause=error.strerror) from None
     return descriptor
+
+
+class KeyLog(AbstractContextManager["KeyLog"]):
+    """A file of many keys, a line each, to which more are added; nobody else may read it."""
+
+    def __init__(self, file: Path) -> None:
+        """Open it, or make it, before there is anything to be lost.
+
+        Raises:
+            BadRequest: It is not ours, others can read it, or nothing can be added.
+        """
+        check_folder(file, create=False)
+        self.file = file
+        self._is_new = not file.exists()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            self._descriptor = os.open(file, flags, 0o600)
+        except OSError as error:
+            why = "it is a symbolic link" if file.is_symlink() else error.strerror
+            raise BadRequest(f"{file} cannot be written", cause=why, hint="name another file") from None
+        found = os.fstat(self._descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+            os.close(self._descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise BadRequest(f"{file} is no file", hint="name another one")
+            whose = "Others can read" if found.st_uid == os.geteuid() else "Somebody else owns"
+            raise BadRequest(f"{whose} {file}", hint=f"chmod 600 '{file}'")
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_new and os.fstat(self._descriptor).st_size == 0:
+            self.file.unlink(missing_ok=True)
+        os.close(self._descriptor)
+
+    def add(self, lines: list[str]) -> None:
+        """Write lines to the disk, all of them or none.
+
+        Raises:
+            OSError: They cannot be written.
+        """
+        size = os.fstat(self._descriptor).st_size
+        try:
+            with os.fdopen(os.dup(self._descriptor), "wb") as target:
+                target.write("".join(f"{line}\n" for line in lines).encode())
+                target.flush()
+                os.fsync(self._descriptor)
+        except OSError:
+            os.ftruncate(self._descriptor, size)
+            raise

@@ -15,12 +15,13 @@ def show(result: Result, style: Style) -> None:
     """Print a result to stdout."""
     if isinstance(result, Report):
         is_read = style.form is Format.TABLE or (style.form is None and sys.stdout.isatty())
-        if result.lines and is_read:
+        if result.lines and is_read and not style.fields:
             from cli.tables import show_lines
 
             show_lines(result.lines, style)
             return
-        style = replace(style, form=result.form if style.form in {None, Format.TABLE} else style.form)
+        if not style.fields:
+            style = replace(style, form=result.form if style.form in {None, Format.TABLE} else style.form)
         result = Item(result.body)
     if isinstance(result, Script):
         if style.form in {None, Format.TABLE}:
@@ -70,8 +71,10 @@ def as_yaml(rows: list[dict[str, Any]], fields: Sequence[str], *, single: bool) 
     import yaml
 
     shown = [picked(row, fields) for row in rows]
-    text: str = yaml.safe_dump(shown[0] if single else shown, sort_keys=False, allow_unicode=True)
-    return text
+    what = shown[0] if single else shown
+    text: str = yaml.safe_dump(what, sort_keys=False, allow_unicode=True)
+    # Escaped, where a terminal would obey it.
+    return text if text.replace("\n", "").isprintable() else yaml.safe_dump(what, sort_keys=False)
 
 
 def as_csv(rows: list[dict[str, Any]], fields: Sequence[str], *, single: bool) -> str:

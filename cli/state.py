@@ -1,24 +1,26 @@
 """The terminal door to states: what there should be, in files."""
 
-import os
 import time
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from cli.context import Call, command
-from cli.errors import json_text
+from cli.errors import json_text, printable
 from cli.output import Format, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
 
-    from api.state.schemas import Applied, Change, IssuedKey, Plan, State
+    from api.state.schemas import Applied, Change, Plan, State
     from api.state.service import StateService
     from cli.client.state import StateClient
+    from cli.key_file import KeyLog
+    from cli.state_files import Files
 
-Files = Annotated[
+Named = Annotated[
     list[Path],
     typer.Option(
         "--file", "-f", help="A file of YAML or JSON, a folder of them, or - for standard input; repeat it.",
@@ -28,13 +30,22 @@ Files = Annotated[
 TakeOver = Annotated[
     bool,
     typer.Option(
-        "--take-over", help="Also change what another owner's state says otherwise; it is this one's then.",
+        "--take-over",
+        help="What other owners' states name too is this one's then, to change and to delete.",
         show_default=False,
     ),
-]  # fmt: skip
-# Seconds between two words about how far it is.
-SELDOM = 3
-SIGNS = {"create": ("+", "green"), "update": ("~", "yellow"), "replace": ("±", "magenta"), "delete": ("-", "red")}
+]
+SIGNS: Final = {
+    "create": ("+", "green", "created"),
+    "update": ("~", "yellow", "changed"),
+    "renew": ("~", "yellow", "renewed"),
+    "replace": ("±", "magenta", "replaced"),
+    "delete": ("-", "red", "deleted"),
+}
+MAKES_A_KEY: Final = {"create", "renew", "replace"}
+# Seconds between two words about how far it is; attempts, when others apply states at the same moment.
+SELDOM: Final = 3
+ATTEMPTS: Final = 5
 
 
 def service(call: Call) -> "StateService | StateClient":
@@ -49,24 +60,22 @@ def service(call: Call) -> "StateService | StateClient":
 
 
 @command("read")
-async def plan(call: Call, files: Files, *, take_over: TakeOver = False) -> Report:
+async def plan(call: Call, files: Named, *, take_over: TakeOver = False) -> Report:
     """Show what it takes to get to a state, and who made it drift: exit code 10 if anything.
 
     Example: apictl plan -f state.yaml
     """
     from api.state.schemas import PlanOptions
-    from cli.state_files import load
 
-    state, _ = load(files)
-    found = await service(call).plan(state, PlanOptions(take_over=take_over))
-    body = found.model_dump(mode="json")
-    return Report(body, tuple(lines(found)), Format.JSON, exit_code=10 if found.changes else 0)
+    said = read(files)
+    found = await placed(said, service(call).plan(said.state, PlanOptions(take_over=take_over)))
+    return Report(found.model_dump(mode="json"), tuple(lines(found)), Format.JSON, 0 if found.is_clean else 10)
 
 
 @command("destroy")
 async def apply(
     call: Call,
-    files: Files,
+    files: Named,
     *,
     take_over: TakeOver = False,
     keys_to: Annotated[
@@ -84,37 +93,31 @@ async def apply(
 
     Example: apictl apply -f state.yaml --keys-to keys.jsonl
     """
-    from api.core.errors import BadRequest
-    from api.state.schemas import ApplyOptions, PlanOptions
-    from cli.state_files import load
+    from api.core.errors import ApictlError
+    from api.state.schemas import PlanOptions
 
-    state, sources = load(files)
-    states = service(call)
-    found = await states.plan(state, PlanOptions(take_over=take_over))
-    makes_keys = any(change.kind == "api-key" and change.action in {"create", "replace"} for change in found.changes)
-    if makes_keys and keys_to is None and not show_keys and not call.dry_run:
-        raise BadRequest(
-            "API keys are to be made, whose texts are shown once",
-            hint="name a file: --keys-to FILE; or --show-keys",
-        )
-    created = {change.name for change in found.changes if change.action == "create"}
-    passwords = {email: source.read(email) for email, source in sources.items() if email in created}
-    destroyed = sum(change.destroys for change in found.changes)
-    if destroyed:
-        for _, line in lines(found):
-            call.say(line)
-        things = "thing" if destroyed == 1 else "things"
-        await call.confirm(f"destroys {destroyed} {things} of the state", expected=state.owner)
-    how = ApplyOptions(take_over=take_over, destroy=destroyed > 0)
-    done = await states.apply(with_passwords(state, passwords), how, told=progress(call))
-    if keys_to is not None and done.keys and not call.dry_run:
-        # Before the commit: a key that is not there is better than one that nobody has.
-        add_keys(keys_to, done.keys)
+    said = read(files)
+    for attempt in range(ATTEMPTS):
+        found = await placed(said, service(call).plan(said.state, PlanOptions(take_over=take_over)))
+        with ExitStack() as stack:
+            log = None if keys_to is None or call.dry_run else stack.enter_context(open_log(keys_to))
+            asked = await ask(call, found, log is not None or show_keys)
+            try:
+                done = await carry_out(call, said, found, take_over=take_over)
+            except ApictlError as error:
+                # What somebody has looked at is done, or nothing; of what nobody had to look at, there is a next plan.
+                if error.code != "stale-plan" or asked or attempt == ATTEMPTS - 1:
+                    raise
+                continue
+            if log is not None:
+                keep(call, log, done)
+            break
     shown = {"id", "user", "name", "key"} if show_keys and not call.dry_run else {"id", "user", "name"}
     body = done.model_dump(mode="json") | {"keys": [key.model_dump(mode="json", include=shown) for key in done.keys]}
     texts = [("bold", f"{key.user}/{key.name}: {key.key}") for key in done.keys if "key" in shown]
-    extra = call.changed(changed=bool(done.changes))
-    return Report(body | extra, (*lines(done, done=not call.dry_run), *texts), Format.JSON)
+    # What was planned, who made it drift included, is what was done.
+    told = (*lines(found, done=not call.dry_run), *texts)
+    return Report(body | call.changed(changed=not done.is_clean), told, Format.JSON)
 
 
 @command("read")
@@ -122,9 +125,10 @@ async def export_state(
     call: Call,
     owner: Annotated[str, typer.Option("--owner", help="The owner that the state names.", show_default=False)],
 ) -> Report:
-    """Print roles, accounts and live API keys as a state.
+    """Print all roles, accounts and live API keys as a state, whoever made them.
 
-    To plan it changes nothing. Nobody's password is in it, and no key's text.
+    To plan it changes nothing, and nothing is its owner's before it changes. Nobody's password is in it, and no key's
+    text.
 
     Example: apictl export-state --owner accounts
     """
@@ -134,17 +138,61 @@ async def export_state(
     return Report(state.model_dump(mode="json", exclude_unset=True), (), Format.YAML)
 
 
-def progress(call: Call) -> "Callable[[int, int], None]":
-    """Return what says now and then how far it is."""
-    said = time.monotonic()
+def read(files: list[Path]) -> "Files":
+    """Return what files say; a signal ends it, if one is a pipe that has nothing to say."""
+    from cli.signals import at_a_prompt
+    from cli.state_files import load
 
-    def told(done: int, of: int) -> None:
-        nonlocal said
-        if time.monotonic() - said > SELDOM:
-            said = time.monotonic()
-            call.say(f"{done:,} of {of:,} changes made …")
+    with at_a_prompt():
+        return load(files)
 
-    return told
+
+async def placed(said: "Files", work: "Coroutine[Any, Any, Any]") -> Any:
+    """Await something about a state; a refusal of what it says has its places."""
+    from api.core.errors import InvalidInput
+    from cli.state_files import located
+
+    try:
+        return await work
+    except InvalidInput as error:
+        raise located(error, said.loaded) from None
+
+
+async def ask(call: Call, plan: "Plan", keeps_keys: bool) -> bool:
+    """Go on only if whoever is asked lets go what goes, and the keys are kept that come; tell whether they were asked.
+
+    Raises:
+        BadRequest: There is no place for the texts of new keys.
+    """
+    from api.core.errors import BadRequest
+
+    makes_keys = any(change.kind == "api-key" and change.action in MAKES_A_KEY for change in plan.changes)
+    if makes_keys and not keeps_keys and not call.dry_run:
+        raise BadRequest(
+            "API keys are to be made, whose texts are shown once", hint="name a file: --keys-to FILE; or --show-keys"
+        )
+    destroyed = sum(change.destroys for change in plan.changes)
+    if not destroyed or call.yes or call.dry_run:
+        return False
+    # Also with --quiet: it is what is asked about.
+    for _, line in lines(plan):
+        typer.echo(printable(line), err=True)
+    things = "thing" if destroyed == 1 else "things"
+    await call.confirm(f"destroys {destroyed} {things} of the state", expected=plan.owner)
+    return True
+
+
+async def carry_out(call: Call, said: "Files", plan: "Plan", *, take_over: bool) -> "Applied":
+    """Apply a state, if it is still what was planned."""
+    from api.state.schemas import ApplyOptions
+
+    created = {change.name for change in plan.changes if change.action == "create"}
+    passwords = {email: source.read(email) for email, source in said.sources.items() if email in created}
+    how = ApplyOptions(take_over=take_over, destroy=any(change.destroys for change in plan.changes), plan=plan.digest)
+    done: Applied = await placed(
+        said, service(call).apply(with_passwords(said.state, passwords), how, told=progress(call))
+    )
+    return done
 
 
 def with_passwords(state: "State", passwords: dict[str, str]) -> "State":
@@ -162,37 +210,58 @@ def with_passwords(state: "State", passwords: dict[str, str]) -> "State":
     return State.model_validate(given)
 
 
-def add_keys(file: Path, keys: "list[IssuedKey]") -> None:
-    """Add keys to a file, a JSON object a line.
+def open_log(file: Path) -> "KeyLog":
+    """Return the file that keys are added to."""
+    from cli.key_file import KeyLog
+
+    return KeyLog(file)
+
+
+def keep(call: Call, log: "KeyLog", done: "Applied") -> None:
+    """Write down the keys that were made; in a transaction of ours, before it is committed.
 
     Raises:
-        BadRequest: It cannot be written, or others can read it.
+        BadRequest: They cannot be written. On a server they are made all the same, and are named.
     """
     from api.core.errors import BadRequest
 
     try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as target:
-            if os.fstat(descriptor).st_mode & 0o077:
-                raise BadRequest(f"Others can read {file}", hint=f"chmod 600 '{file}'")
-            target.writelines(key.model_dump_json() + "\n" for key in keys)
-            target.flush()
-            os.fsync(descriptor)
+        log.add([key.model_dump_json() for key in done.keys])
     except OSError as error:
-        raise BadRequest(f"{file} cannot be written", cause=error.strerror) from None
+        hint = None
+        if call.server is not None:
+            ids = " ".join(str(key.id) for key in done.keys)
+            hint = f"the state is applied, and nobody has these keys: apictl rotate-api-key, for each of {ids}"
+        raise BadRequest(f"{log.file} cannot be written", cause=error.strerror, hint=hint) from None
 
 
-def lines(plan: "Plan | Applied", *, done: bool = False) -> "Iterator[tuple[str, str]]":
+def progress(call: Call) -> "Callable[[int, int], None]":
+    """Return what says now and then how far it is."""
+    said = time.monotonic()
+
+    def told(done: int, of: int) -> None:
+        nonlocal said
+        if time.monotonic() - said > SELDOM:
+            said = time.monotonic()
+            call.say(f"{done:,} of {of:,} changes made …")
+
+    return told
+
+
+def lines(plan: "Plan", *, done: bool = False) -> "Iterator[tuple[str, str]]":
     """Yield a plan as a person reads it, with the style of each line."""
     for change in plan.changes:
-        sign, color = SIGNS[change.action]
+        sign, color, _ = SIGNS[change.action]
         yield color, f"{sign} {change.kind} {change.name}{drift(change)}"
         fields = [field for field in change.fields if field.before != field.after]
         width = max((len(field.field) for field in fields), default=0)
         for field in fields:
-            before = "" if change.action == "create" else f"{value(field.before)} → "
-            yield "", f"    {field.field.ljust(width)}  {before}{value(field.after)}"
-    yield "bold", summary(plan.changes, plan.unchanged, done=done)
+            before = "" if change.action == "create" else f"{json_text(field.before)} → "
+            after = "in full" if change.action == "renew" else json_text(field.after)
+            yield "", f"    {field.field.ljust(width)}  {before}{after}"
+    yield from (("cyan", f"> {name}: taken over") for name in plan.taken_over)
+    yield from (("cyan", f"< {name}: left as it is, no longer in this state") for name in plan.released)
+    yield "bold", summary(plan, done=done)
 
 
 def drift(change: "Change") -> str:
@@ -205,16 +274,10 @@ def drift(change: "Change") -> str:
     return f"   {'removed' if change.action == 'create' else 'changed'} by {change.changed_by}, {when}"
 
 
-def summary(changes: "list[Change]", unchanged: int, *, done: bool) -> str:
-    """Return how much of what there is, as `1 to create, 2 to change; 3 unchanged`."""
-    if not changes:
-        return f"Nothing to do: {unchanged} unchanged."
-    words = {"create": "created", "update": "changed", "replace": "replaced", "delete": "deleted"}
-    counts = {action: sum(change.action == action for change in changes) for action in words}
-    said = [f"{count} {'' if done else 'to be '}{words[action]}" for action, count in counts.items() if count]
-    return f"{', '.join(said)}; {unchanged} unchanged."
-
-
-def value(found: Any) -> str:
-    """Return a value of a field as it would stand in the file."""
-    return json_text(found)
+def summary(plan: "Plan", *, done: bool) -> str:
+    """Return how much of what there is, as `1 to be created, 2 to be changed; 3 unchanged.`."""
+    if not plan.changes:
+        return f"Nothing to change: {plan.unchanged} unchanged."
+    counts = {action: sum(change.action == action for change in plan.changes) for action in SIGNS}
+    said = [f"{count} {'' if done else 'to be '}{SIGNS[action][2]}" for action, count in counts.items() if count]
+    return f"{', '.join(said)}; {plan.unchanged} unchanged."

@@ -1,6 +1,7 @@
 """Files that say what there should be: one, a folder of them, or standard input."""
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,10 @@ from cli.documents import Loaded, files_of, parsed
 from cli.secrets import decoded, read_private
 
 if TYPE_CHECKING:
+    from api.core.errors import InvalidInput
     from api.state.schemas import State
+
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +40,35 @@ class Source:
         return found
 
 
-def load(names: Sequence[Path]) -> "tuple[State, dict[str, Source]]":
-    """Return the state that files, folders of files, or standard input (`-`) say together, and where passwords are.
+@dataclass(frozen=True, slots=True)
+class Files:
+    """A state as files say it, where its passwords are, by addresses, and where each part of it stands."""
+
+    state: "State"
+    sources: dict[str, Source]
+    loaded: Loaded
+
+
+def located(refused: "InvalidInput", loaded: Loaded) -> "InvalidInput":
+    """Return a refusal of what a state says, with the place of each part that is refused."""
+    from api.core.errors import FieldError, InvalidInput
+
+    errors = [
+        FieldError(item["field"], f"{loaded.place(where(item['field']))}: {item['message']}", item["code"])
+        for item in refused.errors
+    ]
+    if not errors:
+        return refused
+    return InvalidInput(f"{errors[0]['field']}: {errors[0]['message']}", errors=errors, hint=refused.hint)
+
+
+def where(field_name: str) -> tuple[str | int, ...]:
+    """Return the place in the data of a field, as `users.0.email`."""
+    return tuple(int(part) if part.isdecimal() else part for part in field_name.split("."))
+
+
+def load(names: Sequence[Path]) -> Files:
+    """Return the state that files, folders of files, or standard input (`-`) say together.
 
     Raises:
         BadRequest: One cannot be read, is neither YAML nor JSON, or holds a password.
@@ -45,49 +76,49 @@ def load(names: Sequence[Path]) -> "tuple[State, dict[str, Source]]":
     """
     from pydantic import ValidationError
 
-    from api.core.errors import FieldError, InvalidInput, field_name
+    from api.core.errors import InvalidInput
     from api.state.schemas import State
 
     whole = Loaded()
     for name in names:
         for file in files_of(name):
-            join(whole, parsed(file))
-    sources = taken_out(whole)
+            merge(whole, parsed(file))
+    sources = password_sources(whole)
     try:
         state = State.model_validate(whole.data)
     except ValidationError as error:
-        errors = []
-        for item in error.errors(include_input=False, include_context=False, include_url=False):
-            found = FieldError.of(item, field_name(item["loc"]))
-            found["message"] = f"{whole.place(item['loc'])}: {found['message']}"
-            errors.append(found)
-        first = errors[0]
-        raise InvalidInput(f"{first['field']}: {first['message']}", errors=errors[:50]) from None
-    return state, {state.users[index].email: source for index, source in sources.items()}
+        refused = InvalidInput.of(error.errors(include_input=False, include_context=False, include_url=False))
+        raise located(refused, whole) from None
+    return Files(state, {state.users[index].email: source for index, source in sources.items()}, whole)
 
 
-def join(whole: Loaded, part: Loaded) -> None:
+def merge(whole: Loaded, part: Loaded) -> None:
     """Add what another file says: its lists behind those that are there; its owner, if it names one, is the same.
 
     Raises:
         BadRequest: It says what another file says differently.
     """
     shift = {name: len(found) for name, found in whole.data.items() if isinstance(found, list)}
-    for where, place in part.places.items():
-        match where:
+    for place, stands in part.places.items():
+        match place:
             case (str(name), int(index), *inner) if name in shift:
-                whole.places[name, index + shift[name], *inner] = place
+                whole.places[name, index + shift[name], *inner] = stands
             case _:
-                whole.places.setdefault(where, place)
+                whole.places.setdefault(place, stands)
     for name, value in part.data.items():
         there = whole.data.get(name)
         if isinstance(there, list) and isinstance(value, list):
             there += value
         elif whole.data.setdefault(name, value) != value:
-            raise part.refused((name,), f"{name} is {there!r} in {whole.place((name,))}")
+            # Not what it says: a password may be there.
+            raise part.refused(
+                (name,),
+                f"{whole.place((name,))} says another {name}",
+                hint="one state has one owner; plan and apply each owner's files by themselves",
+            )
 
 
-def taken_out(whole: Loaded) -> dict[int, Source]:
+def password_sources(whole: Loaded) -> dict[int, Source]:
     """Return where people's passwords are, by their number, and take it out of the data.
 
     Raises:
@@ -98,17 +129,15 @@ def taken_out(whole: Loaded) -> dict[int, Source]:
     for index, user in enumerate(users if isinstance(users, list) else ()):
         if not isinstance(user, dict) or user.get("password") is None:
             continue
-        where = ("users", index, "password")
+        place = ("users", index, "password")
         match user.pop("password"):
-            case {"env": str(variable), **others} if variable and not others:
+            case {"env": str(variable), **others} if VARIABLE.fullmatch(variable) and not others:
                 sources[index] = Source(variable=variable)
             case {"file": str(name), **others} if name and not others:
                 # Beside the file that names it, wherever the command runs.
-                sources[index] = Source(file=Path(whole.place(where).file).parent / name)
+                sources[index] = Source(file=Path(whole.place(place).file).parent / name)
             case _:
                 raise whole.refused(
-                    where,
-                    "a password does not stand here itself",
-                    hint="{env: VARIABLE} or {file: PATH} says where it is",
+                    place, "a password does not stand here itself", hint="say where: {env: VARIABLE} or {file: PATH}"
                 )
     return sources

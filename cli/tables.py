@@ -29,7 +29,7 @@ def show_lines(lines: Sequence[tuple[str, str]], style: Style) -> None:
 
     def drawn(screen: "Console") -> None:
         for look, line in lines:
-            screen.print(line, style=look, markup=False, soft_wrap=True)
+            screen.print(line, style=look, markup=False, emoji=False, soft_wrap=True)
 
     on_screen(drawn, style)
 

@@ -1,4 +1,4 @@
-"""Whose state something was in."""
+"""What the owners of states have made or set."""
 
 from collections.abc import Sequence
 
@@ -17,16 +17,16 @@ def upgrade() -> None:
     """Go forward."""
     op.create_table(
         "ownerships",
+        sa.Column("owner", sa.Text(collation="C"), nullable=False),
         sa.Column("kind", sa.Text(collation="C"), nullable=False),
         sa.Column("name", sa.Text(collation="C"), nullable=False),
-        sa.Column("owner", sa.Text(collation="C"), nullable=False),
         sa.Column("target_id", sa.Uuid(), nullable=True),
         sa.Column("made_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("applied", postgresql.JSONB(), nullable=False),
         sa.Column("applied_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.PrimaryKeyConstraint("kind", "name", name=op.f("pk_ownerships")),
+        sa.PrimaryKeyConstraint("owner", "kind", "name", name=op.f("pk_ownerships")),
     )
-    op.create_index("ix_ownerships_owner", "ownerships", ["owner"])
+    op.create_index("ix_ownerships_kind_name", "ownerships", ["kind", "name"])
 
 
 def downgrade() -> None:

@@ -1,12 +1,12 @@
 """Statements on the table of API keys."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Row, Uuid, and_, any_, bindparam, func, insert, literal, or_, select, update
+from sqlalchemy import ARRAY, Row, Text, Uuid, and_, any_, bindparam, func, insert, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.api_keys.models import ApiKey
@@ -87,14 +87,18 @@ async def page(
     return [OwnedKey(*row) for row in await session.execute(ordered)]
 
 
-async def live_of(session: AsyncSession, user_ids: Collection[UUID]) -> Sequence[ApiKey]:
-    """Return the live keys of these users that have no successor; the newest last."""
-    statement = (
-        select(ApiKey)
-        .where(ApiKey.user_id == any_(literal([*user_ids], ARRAY(Uuid))), LIVE, ApiKey.successor_id.is_(None))
-        .order_by(ApiKey.user_id, ApiKey.created_at, ApiKey.id)
-    )
-    return (await session.scalars(statement)).all()
+async def of_users(
+    session: AsyncSession, user_ids: Collection[UUID], *, names: Collection[str] | None = None
+) -> list[OwnedKey]:
+    """Return the live keys of these users, or all that ever had one of these names; the newest last.
+
+    Here a key is live also if its owner is deactivated: activated, they have it again.
+    """
+    statement = select(ApiKey, User, LIVE).join(User, User.id == ApiKey.user_id)
+    statement = statement.where(ApiKey.user_id == any_(literal([*user_ids], ARRAY(Uuid))))
+    statement = statement.where(LIVE if names is None else ApiKey.name == any_(literal([*names], ARRAY(Text))))
+    ordered = statement.order_by(ApiKey.user_id, ApiKey.created_at, ApiKey.id)
+    return [OwnedKey(*row) for row in await session.execute(ordered)]
 
 
 async def succeed(session: AsyncSession, key_id: UUID, *, successor_id: UUID, overlap: timedelta) -> None:

@@ -37,11 +37,16 @@ async def page(session: AsyncSession, *, limit: int, after: Cursor | None) -> li
     return list(await session.scalars(statement))
 
 
-async def named(session: AsyncSession, names: Collection[str] | None, *, most: int) -> Sequence[Role]:
-    """Return the roles of these names, or all; in their order, so many at most."""
-    statement = select(Role).order_by(Role.name).limit(most)
-    if names is not None:
-        statement = statement.where(Role.name == any_(literal([*names], ARRAY(Text))))
+async def every(session: AsyncSession, *, most: int) -> Sequence[Role]:
+    """Return all roles in the order of their names, so many at most."""
+    return (await session.scalars(select(Role).order_by(Role.name).limit(most))).all()
+
+
+async def named(session: AsyncSession, names: Collection[str], *, lock: bool) -> Sequence[Role]:
+    """Return the roles of these names in their order, locked until the transaction ends if asked."""
+    statement = select(Role).where(Role.name == any_(literal([*names], ARRAY(Text)))).order_by(Role.name)
+    if lock:
+        statement = statement.with_for_update().execution_options(populate_existing=True)
     return (await session.scalars(statement)).all()
 
 

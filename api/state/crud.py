@@ -1,83 +1,67 @@
-"""Statements about what a state names, who owns it, and who changed it last."""
+"""Statements about who owns what a state names, and who changed it last."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, DateTime, Text, Uuid, and_, any_, delete, func, literal, or_, select, text, tuple_
+from sqlalchemy import ARRAY, Text, Uuid, and_, any_, delete, func, literal, or_, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.audit.models import AuditEntry
 from api.state.models import Ownership
 
-
-async def take_turn(session: AsyncSession) -> None:
-    """Wait until no other state is being applied; the next waits for the end of this transaction."""
-    await session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('apictl:state', 0))"))
+LOCK = "apictl:state"
 
 
-async def ownerships(
+async def try_lock(session: AsyncSession) -> bool:
+    """Be the only one who applies a state until the transaction ends; False if another one does."""
+    got = await session.scalar(text("SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": LOCK})
+    return bool(got)
+
+
+async def owned_by(session: AsyncSession, owner: str) -> Sequence[Ownership]:
+    """Return what an owner has."""
+    return (await session.scalars(select(Ownership).where(Ownership.owner == owner))).all()
+
+
+async def owned_by_others(
     session: AsyncSession, owner: str, kinds: Collection[str], names: Collection[str]
-) -> list[Ownership]:
-    """Return what an owner has, and who has what is of one of these kinds and has one of these names."""
+) -> Sequence[Ownership]:
+    """Return what others have that is of one of these kinds and has one of these names."""
     statement = select(Ownership).where(
-        or_(
-            Ownership.owner == owner,
-            and_(
-                Ownership.kind == any_(literal([*kinds], ARRAY(Text))),
-                Ownership.name == any_(literal([*names], ARRAY(Text))),
-            ),
-        )
+        Ownership.kind == any_(literal([*kinds], ARRAY(Text))),
+        Ownership.name == any_(literal([*names], ARRAY(Text))),
+        Ownership.owner != owner,
     )
-    return [*await session.scalars(statement)]
+    return (await session.scalars(statement.order_by(Ownership.applied_at, Ownership.owner))).all()
 
 
 async def note(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
-    """Write down whose these are by now; a time of making that is not given stays."""
+    """Write down whose these are by now; each row has every column but the time."""
     statement = insert(Ownership)
-    new = statement.excluded
-    await session.execute(
-        statement.on_conflict_do_update(
-            index_elements=[Ownership.kind, Ownership.name],
-            set_={
-                "owner": new.owner,
-                "target_id": new.target_id,
-                "made_at": new.made_at,
-                "applied": new.applied,
-                "applied_at": func.now(),
-            },
-        ),
-        rows,
-    )
+    names = ("target_id", "made_at", "applied")
+    values = {name: statement.excluded[name] for name in names} | {"applied_at": func.now()}
+    key = [Ownership.owner, Ownership.kind, Ownership.name]
+    await session.execute(statement.on_conflict_do_update(index_elements=key, set_=values), rows)
 
 
-async def forget(session: AsyncSession, owner: str, gone: Collection[tuple[str, str]]) -> None:
-    """Strike out what an owner no longer has."""
-    await session.execute(
-        delete(Ownership).where(Ownership.owner == owner, tuple_(Ownership.kind, Ownership.name).in_([*gone]))
-    )
+async def forget(session: AsyncSession, rows: Collection[Ownership]) -> None:
+    """Strike out what these rows say."""
+    columns = [literal([getattr(row, name) for row in rows], ARRAY(Text)) for name in ("owner", "kind", "name")]
+    gone = select(*(func.unnest(column) for column in columns))
+    key = tuple_(Ownership.owner, Ownership.kind, Ownership.name)
+    await session.execute(delete(Ownership).where(key.in_(gone)))
 
 
-async def last_changes(
-    session: AsyncSession,
-    *,
-    at: Collection[datetime],
-    since: datetime | None,
-    target_ids: Collection[UUID],
-    roles: Collection[str],
+async def changes_since(
+    session: AsyncSession, since: datetime, *, target_ids: Collection[UUID], roles: Collection[str]
 ) -> Sequence[AuditEntry]:
-    """Return who did what to these, at one of these times or after one; the newest last."""
-    times: list[Any] = [AuditEntry.at == any_(literal([*at], ARRAY(DateTime(timezone=True))))]
-    if since is not None:
-        times.append(AuditEntry.at > since)
+    """Return what was done to these users, keys and roles since then, in the order in which it was."""
     about = or_(
         AuditEntry.target_id == any_(literal([*target_ids], ARRAY(Uuid))),
-        and_(
-            AuditEntry.target == "role",
-            AuditEntry.detail["role"].astext == any_(literal([*roles], ARRAY(Text))),
-        ),
+        and_(AuditEntry.target == "role", AuditEntry.detail["role"].astext == any_(literal([*roles], ARRAY(Text)))),
     )
-    statement = select(AuditEntry).where(or_(*times), about).order_by(AuditEntry.at, AuditEntry.id)
+    statement = select(AuditEntry).where(AuditEntry.at > since, about).order_by(AuditEntry.at, AuditEntry.id)
     return (await session.scalars(statement)).all()

@@ -1,4 +1,4 @@
-"""The table of what a state's owner has made or manages."""
+"""The table of what the owners of states have made or set."""
 
 from datetime import datetime
 from typing import Any
@@ -12,17 +12,17 @@ from api.database import Base
 
 
 class Ownership(Base):
-    """Whose state a role, an account or a key was in when it was applied last.
+    """What an owner's state said of a role, an account or a key that it made or changed.
 
     No foreign keys: that something is gone which somebody else deleted is told from here.
     """
 
     __tablename__ = "ownerships"
-    __table_args__ = (Index("ix_ownerships_owner", "owner"),)
+    __table_args__ = (Index("ix_ownerships_kind_name", "kind", "name"),)
 
+    owner: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)
     kind: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)
     name: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)
-    owner: Mapped[str] = mapped_column(Text(collation="C"))
     # A user's or a key's; None for a role.
     target_id: Mapped[UUID | None]
     # When the owner made it, which is when it was created: another one of the same name is not theirs. None: it was

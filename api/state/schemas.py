@@ -1,6 +1,5 @@
 """The state that is wanted, and what it takes to get there."""
 
-from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
@@ -16,14 +15,16 @@ from api.users.schemas import Body, Email, FullName, Password, RoleName
 
 # Of each kind. More than that is data, and no state that a person looks over: import-users takes it.
 MOST: Final = 10_000
+# Of a request with one: some thousands of accounts. It is parsed before anybody knows whose it is, so it is not more.
+MAX_BYTES: Final = 1 << 20
 
 Kind = Literal["role", "user", "service-account", "api-key"]
-Action = Literal["create", "update", "replace", "delete"]
+Action = Literal["create", "update", "renew", "replace", "delete"]
 Owner = Annotated[
     Name,
     Field(min_length=1, description="Who owns what the file makes: a name for the file.", examples=["accounts"]),
 ]
-RoleNames = Annotated[list[RoleName], Field(max_length=100), AfterValidator(lambda names: sorted(set(names)))]
+RoleNames = Annotated[list[RoleName], AfterValidator(lambda names: sorted(set(names)))]
 
 
 class RoleState(Body):
@@ -42,7 +43,7 @@ class AccountState(Body):
     roles: Annotated[RoleNames | None, Field(description="All the roles that they have.")] = None
     api_keys: Annotated[
         list[ApiKeyTerms] | None,
-        Field(max_length=100, description="Live keys, known by their names; one that differs is replaced."),
+        Field(description="Live keys, known by their names; one that differs is replaced."),
     ] = None
 
     @model_validator(mode="after")
@@ -103,11 +104,13 @@ def require_each_once(field: str, names: Iterable[str]) -> None:
     """Go on only if no name comes twice.
 
     Raises:
-        ValueError: One does.
+        ValueError: One does; it says where.
     """
-    twice = sorted(name for name, times in Counter(names).items() if times > 1)
-    if twice:
-        raise ValueError(f"{field}: {', '.join(twice[:3])} is there twice")
+    first: dict[str, int] = {}
+    for at, name in enumerate(names):
+        if name in first:
+            raise ValueError(f"{field}: {name} is there twice, the {first[name] + 1}. and the {at + 1}.")
+        first[name] = at
 
 
 class PlanOptions(BaseModel):
@@ -116,7 +119,8 @@ class PlanOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     take_over: Annotated[
-        bool, Field(description="What another owner's state says otherwise becomes this one's; without, it is refused.")
+        bool,
+        Field(description="What other owners' states name becomes this one's, to change and to delete, as theirs was."),
     ] = False
 
 
@@ -126,6 +130,10 @@ class ApplyOptions(PlanOptions):
     destroy: Annotated[
         bool, Field(description="Also delete and replace what the plan says; without, such a plan is refused.")
     ] = False
+    plan: Annotated[
+        str | None,
+        Field(pattern="^[0-9a-f]{64}$", description="Only if it is still this plan, by its `digest`; else 409."),
+    ] = None
 
 
 class ExportStateOptions(BaseModel):
@@ -148,13 +156,13 @@ class FieldChange(BaseModel):
 
 
 class Change(BaseModel):
-    """One thing to do. What is replaced is a key: a new one is made, and the old one ends."""
+    """One thing to do. A key that is replaced ends at once; one that is renewed goes on for a day beside the next."""
 
     action: Action
     kind: Kind
     name: Annotated[str, Field(description="An address or a name; of a key, its owner's, a slash, and its own.")]
     fields: list[FieldChange]
-    changed_by: Annotated[str | None, Field(description="Who changed it last, where that was another door.")] = None
+    changed_by: Annotated[str | None, Field(description="Whose change made it drift, as far as is known.")] = None
     changed_at: datetime | None = None
 
     @property
@@ -169,6 +177,17 @@ class Plan(BaseModel):
     owner: str
     changes: Annotated[list[Change], Field(description="In the order in which they are made.")]
     unchanged: Annotated[int, Field(description="How many of those that the state names are as they should be.")]
+    taken_over: Annotated[list[str], Field(description="What was in another owner's state, and is in this one's then.")]
+    released: Annotated[
+        list[str],
+        Field(description="What it names no longer, and is left: it was there before, or is another's."),
+    ]
+    digest: Annotated[str, Field(description="Of the changes: `plan` of an apply that does these or none.")]
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether there is nothing to do."""
+        return not (self.changes or self.taken_over or self.released)
 
 
 class IssuedKey(BaseModel):

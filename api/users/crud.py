@@ -81,12 +81,19 @@ async def by_name(session: AsyncSession, name: str, *, lock: bool = False) -> Us
     return await session.scalar(_locked(select(User).where(User.name == name), lock=lock))
 
 
-async def by_handles(session: AsyncSession, emails: Collection[str], names: Collection[str]) -> Sequence[User]:
-    """Return the people of these addresses, and the service accounts of these names."""
+async def by_handles(
+    session: AsyncSession, emails: Collection[str], names: Collection[str], ids: Collection[UUID], *, lock: bool
+) -> Sequence[User]:
+    """Return the people of these addresses, the service accounts of these names, and who has these ids."""
     statement = select(User).where(
-        or_(User.email == any_(literal([*emails], ARRAY(Text))), User.name == any_(literal([*names], ARRAY(Text))))
+        or_(
+            User.email == any_(literal([*emails], ARRAY(Text))),
+            User.name == any_(literal([*names], ARRAY(Text))),
+            User.id == any_(literal([*ids], ARRAY(Uuid))),
+        )
     )
-    return (await session.scalars(statement)).all()
+    # In one order, so that two who lock many wait for each other and never both.
+    return (await session.scalars(_locked(statement.order_by(User.id), lock=lock))).all()
 
 
 async def every(session: AsyncSession, *, most: int) -> Sequence[User]:

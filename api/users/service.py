@@ -40,7 +40,7 @@ class UserService:
         self._records = UserRecords(session, actor)
 
     async def create_user(
-        self, new: UserCreate, *, is_superuser: bool = False, if_exists: IfExists = "fail"
+        self, new: UserCreate, *, is_superuser: bool = False, if_exists: IfExists = "fail", hashed: str | None = None
     ) -> Outcome:
         """Create a user.
 
@@ -49,6 +49,7 @@ class UserService:
             is_superuser: Whether the user may do everything.
             if_exists: With `skip`, leave a user who has the address as they are; with `update`, set their name if one
                 is given, and never their password or powers.
+            hashed: The hash of their password, where that was made before; then `new` has none.
 
         Raises:
             EmailTaken: The address is in use, and `if_exists` is `fail`.
@@ -59,7 +60,6 @@ class UserService:
         self._actor.require(Scope.USERS_WRITE)
         if is_superuser:
             self._actor.require_power_over(ALL_SCOPES)
-        hashed = None
         if new.password is not None:
             # Before the first statement, so that no connection waits for the hash.
             hashed = await self._passwords.hash(new.password, personal=[new.email, new.full_name])

@@ -2,7 +2,7 @@
 # Brings apictl to a state, as Ansible would: a schema, a superuser, a role, a machine's account that has it, and its key.
 # What is so already is left alone and said to be ok; run twice, the second run changes nothing.
 #
-# How to run it: set APICTL_DATABASE_URL (without it, there is the embedded PostgreSQL, in this folder), then
+# How to run it: set APICTL_DATABASE_URL (without it, `apictl migrate` first makes a PostgreSQL in this folder), then
 #
 #     ADMIN=you@example.com ./provision.sh
 #

@@ -46,6 +46,8 @@ async def test_it_makes_what_is_missing_and_then_changes_nothing(
     assert (said["superuser"], said["key_file"], said["changed"], said["migrated"]) == ("created", "written", True, [])
     assert (said["api_key"]["user"], said["api_key"]["scopes"]) == (OPS, ["users:read"])
     assert said["api_key"]["expires_at"]
+    somebody = await bootstrap("typo@example.com")
+    assert (somebody.code, somebody.json()["changed"], "typo@example.com" in somebody.err) == (0, False, True)
     assert ApiKeySecret.parse(key)
     assert "apictl_key_" not in made.out + made.err
     assert (FILE.stat().st_mode & 0o777, FILE.parent.stat().st_mode & 0o777) == (0o600, 0o700)
@@ -171,14 +173,15 @@ async def test_what_cannot_be_done_leaves_nothing_behind(
         ((*new, "--key-scope", "users:read"), 2, "--key-file"),
         ((*new, "--key-file", "x", "--key-scope", "users:fly"), 6, "users:fly"),
         ((*new, "--key-file", "x", "--key-expires-in", "1"), 6, "60"),
-        ((*new, "--key-file", "x", "--key-owner", "none"), 3, "none"),
-        ((*new, "--key-file", "no/such/folder"), 2, "No such file"),
-        ((*new, "--key-file", "elsewhere/x"), 2, "a folder of your own"),
-        ((*new, "--key-file", "open/x"), 2, "open/private/x"),
-        ((*new, "--key-file", "link"), 2, "symbolic link"),
-        ((*new, "--key-file", "open"), 2, "no file"),
-        ((*new, "--key-file", "read"), 2, "Others can read"),
-        ((*new, "--key-file", "other"), 2, "something else"),
+        ((*new, "--key-file", "x"), 2, "--key-scope"),
+        ((*new, "--key-file", "x", "--key-owner", "none", "--key-scope", "users:read"), 3, "none"),
+        ((*new, "--key-file", "no/such/folder", "--key-scope", "users:read"), 2, "No such file"),
+        ((*new, "--key-file", "elsewhere/x", "--key-scope", "users:read"), 2, "a folder of your own"),
+        ((*new, "--key-file", "open/x", "--key-scope", "users:read"), 2, "open/private/x"),
+        ((*new, "--key-file", "link", "--key-scope", "users:read"), 2, "symbolic link"),
+        ((*new, "--key-file", "open", "--key-scope", "users:read"), 2, "no file"),
+        ((*new, "--key-file", "read", "--key-scope", "users:read"), 2, "Others can read"),
+        ((*new, "--key-file", "other", "--key-scope", "users:read"), 2, "something else"),
         ((*new, "--fields", "no"), 2, "superuser"),
     ):
         refused = await bootstrap(*line)
@@ -245,6 +248,10 @@ async def test_what_does_not_get_better_is_not_waited_for(apictl: Apictl, databa
 @pytest.mark.skipif(not THOROUGH, reason="a PostgreSQL of its own takes seconds")
 async def test_the_embedded_postgresql(tmp_path: Path) -> None:
     environment = bare_environment()
+    # A pipeline that has lost its setting makes no empty world of its own.
+    lost = await run("bootstrap", OPS, "--generate-password", *KEY, environment=environment)
+    assert (lost.code, Path(".apictl").exists()) == (12, False), lost.err
+    assert (await run("migrate", environment=environment)).code == 0
     for superuser in "created", "exists":
         ended = await run("bootstrap", OPS, "--generate-password", *KEY, "-o", "json", environment=environment)
         assert (ended.code, ended.json()["superuser"]) == (0, superuser), ended.err

@@ -48,7 +48,7 @@ LINES: Final = {
     "rotate-api-key": ["{create-api-key}"],
     "plan": ["-f", "-"],
     # Replaces the key, so that it asks before.
-    "apply": ["-f", "-", "--show-keys", "--yes"],
+    "apply": ["-f", "-", "--show-keys", "--take-over", "--yes"],
     "export-state": ["--owner", "x"],
     "revoke-api-key": ["{create-api-key}"],
     "rotate-keys": [],

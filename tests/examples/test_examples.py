@@ -89,12 +89,12 @@ async def test_the_state(environment: dict[str, str], tmp_path: Path) -> None:
     # On a database instead of that server: the same commands, and the same answers.
     environment = environment | {"KEYS": str(tmp_path / "keys.jsonl")}
     planned, applied, clean = [
-        await bash(f"cd {EXAMPLES / 'state'}; {step['run']}", environment) for step in job["steps"]
+        await bash(f"cd {EXAMPLES / 'state'}; {step['run']}", environment) for step in job["steps"] if "run" in step
     ]
     assert [ended.code for ended in (planned, applied, clean)] == [0, 0, 0], (planned, applied, clean)
     assert planned.out.endswith("5 to be created; 0 unchanged.\n")
     assert applied.out.endswith("5 created; 0 unchanged.\n")
-    assert clean.out == '{\n  "unchanged": 5\n}\n'
+    assert clean.out == "5\n"
     assert json.loads((tmp_path / "keys.jsonl").read_text())["user"] == "nightly-report"
 
 

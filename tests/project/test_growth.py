@@ -124,7 +124,7 @@ async def test_files_and_states_read_no_table_whole(
     state = {
         "owner": "x",
         "users": [{"email": email, "full_name": "Somebody"} for email in people[:20]],
-        "service_accounts": [{"name": f"robot-{n}", "roles": ["support"], "api_keys": [{"name": "x"}]} for n in (1, 2)],
+        "service_accounts": [{"name": f"robot-{n}", "roles": ["support"], "api_keys": [{"name": "y"}]} for n in (1, 2)],
     }
     (tmp_path / "state.json").write_text(json.dumps(state), encoding="utf-8")
     (tmp_path / "less.json").write_text(json.dumps(state | {"users": []}), encoding="utf-8")

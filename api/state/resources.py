@@ -1,4 +1,4 @@
-"""What is wanted beside what is there: pure functions, no clock and no database."""
+"""What is desired beside what is there: pure functions, no clock and no database."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,45 +12,55 @@ from api.state.schemas import FieldChange, Kind, RoleState, ServiceAccountState,
 from api.users.models import User
 
 Name = tuple[Kind, str]
-Wanted = RoleState | UserState | ServiceAccountState | ApiKeyTerms
+Desired = RoleState | UserState | ServiceAccountState | ApiKeyTerms
 # By what they are known, and not what they are like; a password is only for who is created.
 NO_FIELDS = {"name", "email", "password", "api_keys"}
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """One thing of a state, by its name.
+class Resource:
+    """One thing that a state names.
 
     Attributes:
+        where: Its place in the state, as `users.0`.
         fields: What it should be like, as far as the state says.
         account: The name of a key's owner.
     """
 
     name: Name
-    state: Wanted
+    where: str
+    state: Desired
     fields: dict[str, Any]
     account: str = ""
 
 
-def wishes(state: State) -> list[Wish]:
+def resources(state: State) -> list[Resource]:
     """Return everything that a state names: roles before who has them, accounts before their keys."""
-    found = [wish("role", role.name, role) for role in state.roles]
-    people = [wish("user", user.email, user) for user in state.users]
-    machines = [wish("service-account", account.name, account) for account in state.service_accounts]
-    found += people + machines
-    for owner in people + machines:
-        for key in getattr(owner.state, "api_keys", None) or ():
-            found.append(wish("api-key", f"{owner.name[1]}/{key.name}", key, account=owner.name[1]))
-    return found
+    roles = [resource("role", role.name, f"roles.{at}", role) for at, role in enumerate(state.roles)]
+    people = [resource("user", user.email, f"users.{at}", user) for at, user in enumerate(state.users)]
+    machines = [
+        resource("service-account", account.name, f"service_accounts.{at}", account)
+        for at, account in enumerate(state.service_accounts)
+    ]
+    accounts: list[tuple[Resource, UserState | ServiceAccountState]] = [
+        *zip(people, state.users, strict=True),
+        *zip(machines, state.service_accounts, strict=True),
+    ]
+    keys = [
+        resource("api-key", f"{owner.name[1]}/{key.name}", f"{owner.where}.api_keys.{at}", key, account=owner.name[1])
+        for owner, account in accounts
+        for at, key in enumerate(account.api_keys or ())
+    ]
+    return [*roles, *people, *machines, *keys]
 
 
-def wish(kind: Kind, name: str, state: Wanted, *, account: str = "") -> Wish:
+def resource(kind: Kind, name: str, where: str, state: Desired, *, account: str = "") -> Resource:
     """Return one thing of a state; what is left out of it, or null, is not among its fields."""
     fields = state.model_dump(mode="json", exclude=NO_FIELDS)
     if kind != "api-key":
         # There, null says something: no end, and from everywhere.
         fields = {name: value for name, value in fields.items() if value is not None}
-    return Wish((kind, name), state, fields, account)
+    return Resource((kind, name), where, state, fields, account)
 
 
 def current(found: Role | User | ApiKey) -> dict[str, Any]:
@@ -58,19 +68,17 @@ def current(found: Role | User | ApiKey) -> dict[str, Any]:
     if isinstance(found, Role):
         return {"description": found.description, "scopes": found.scopes}
     if isinstance(found, User):
-        fields: dict[str, Any] = {
-            "full_name": found.full_name, "is_active": found.is_active, "roles": found.roles,
-        }  # fmt: skip
+        fields: dict[str, Any] = {"full_name": found.full_name, "is_active": found.is_active, "roles": found.roles}
         return fields if found.email is None else fields | {"is_superuser": found.is_superuser}
     life = None if found.expires_at is None else round((found.expires_at - found.created_at).total_seconds())
     return {"scopes": found.scopes, "networks": found.networks, "expires_in": life}
 
 
-def differing(wanted: Mapping[str, Any], there: Mapping[str, Any], owned: Ownership | None) -> list[FieldChange]:
+def differing(desired: Mapping[str, Any], there: Mapping[str, Any], owned: Ownership | None) -> list[FieldChange]:
     """Return the fields that are not as they should be; those that once were have drifted."""
     applied = {} if owned is None else owned.applied
     return [
         FieldChange(field=field, before=there[field], after=value, is_drift=applied.get(field, ...) == value)
-        for field, value in wanted.items()
+        for field, value in desired.items()
         if there[field] != value
     ]

@@ -1,0 +1,201 @@
+"""What it takes to get to a state, in the order in which it can be done."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from api.api_keys.models import ApiKey
+from api.core.actor import ALL_SCOPES
+from api.core.errors import MAX_ERRORS, ApictlError, FieldError, InvalidInput, Kind
+from api.roles.models import Role
+from api.state.existing import Existing, named
+from api.state.models import Ownership
+from api.state.resources import Name, Resource, current, differing
+from api.state.schemas import Action, Change, FieldChange, Plan
+from api.users.models import User
+
+# What is deleted, in this order: keys before their owners, and roles when nobody has them any more.
+DELETED: Final = ("api-key", "user", "service-account", "role")
+
+
+class OwnedByAnother(ApictlError):
+    """Two states want the same thing to be different, or one wants what somebody else has made to end."""
+
+    kind = Kind.CONFLICT
+    code = "owned-by-another"
+    title = "It is not this owner's"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A change, what is desired (None: that it is gone), and what is there (None: nothing)."""
+
+    change: Change
+    resource: Resource | None
+    found: Role | User | ApiKey | None
+
+    @property
+    def name(self) -> Name:
+        """What it is about."""
+        return (self.change.kind, self.change.name)
+
+    @property
+    def takes_power(self) -> bool:
+        """Whether somebody may do less afterwards: others must be able to, before."""
+        return self.found is not None and any(
+            change.field in {"is_active", "is_superuser"} and not change.after for change in self.change.fields
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """Everything to do: the steps, and whose rows change hands or end without one."""
+
+    owner: str
+    steps: list[Step]
+    taken_over: list[Ownership]
+    released: list[Ownership]
+    unchanged: int
+
+    def plan(self) -> Plan:
+        """Return it as both doors show it."""
+        plan = Plan(
+            owner=self.owner,
+            changes=[step.change for step in self.steps],
+            unchanged=self.unchanged,
+            taken_over=[f"{row.kind} {row.name} of {row.owner}" for row in self.taken_over],
+            released=[f"{row.kind} {row.name}" for row in self.released],
+            digest="",
+        )
+        # Before anybody has told who made it drift, which is no part of it.
+        return plan.model_copy(update={"digest": hashlib.sha256(plan.model_dump_json().encode()).hexdigest()})
+
+
+def make_plan(owner: str, wanted: list[Resource], existing: Existing, *, take_over: bool) -> Planned:
+    """Compare what is desired with what there is.
+
+    Raises:
+        OwnedByAnother: Another owner's state says otherwise; or a key would end that no owner has made.
+        InvalidInput: It cannot be done: a role that there is not, or a scope that a key's owner does not hold.
+    """
+    steps = [step for resource in wanted if (step := step_of(resource, existing, take_over=take_over)) is not None]
+    steps.sort(key=lambda step: step.takes_power)
+    names = {resource.name for resource in wanted}
+    gone = [row for name, row in existing.own.items() if name not in names]
+    deletions = [
+        Step(change("delete", named(row), []), None, existing.there[named(row)])
+        for row in gone
+        if existing.has_made(row) and not existing.others.get(named(row))
+    ]
+    deletions.sort(key=lambda step: (DELETED.index(step.change.kind), step.change.name))
+    require_possible(wanted, steps, deletions, existing)
+    deleted = {step.name for step in deletions}
+    return Planned(
+        owner,
+        steps + deletions,
+        [row for name in names for row in existing.others.get(name, ())] if take_over else [],
+        [row for row in gone if named(row) not in deleted and existing.is_about(row)],
+        len(wanted) - len(steps),
+    )
+
+
+def step_of(resource: Resource, existing: Existing, *, take_over: bool) -> Step | None:
+    """Return what it takes to have a resource as it is desired; None if it is so."""
+    name = resource.name
+    found, own = existing.there.get(name), existing.own.get(name)
+    renamed = existing.renamed.get(name)
+    if found is None and renamed is None:
+        new = [FieldChange(field=field, before=None, after=value) for field, value in resource.fields.items()]
+        return Step(change("create", name, new), resource, None)
+    if renamed is not None:
+        found = renamed
+    assert found is not None  # noqa: S101 - one of both
+    is_own = own is not None and (renamed is not None or existing.is_about(own))
+    fields = differing(resource.fields, current(found), own if is_own else None)
+    if renamed is not None:
+        fields.insert(0, FieldChange(field="email", before=renamed.email, after=name[1], is_drift=True))
+    if not fields:
+        ends = ends_soon(found) if own is not None and existing.has_made(own) else None
+        if ends is None:
+            return None
+        return Step(change("renew", name, [FieldChange(field="expires_at", before=ends, after=None)]), resource, found)
+    if not take_over:
+        require_own(resource, fields, existing)
+    return Step(change("replace" if isinstance(found, ApiKey) else "update", name, fields), resource, found)
+
+
+def require_own(resource: Resource, fields: list[FieldChange], existing: Existing) -> None:
+    """Go on only if nobody else's state says of these fields what this one does not.
+
+    Raises:
+        OwnedByAnother: One does; or it is a key that this owner has not made, and that would end.
+    """
+    kind, name = resource.name
+    own = existing.own.get(resource.name)
+    hint = "let one of the two name it, or take it over: --take-over, over HTTP take_over=true"
+    for row in existing.others.get(resource.name, ()):
+        if any(row.applied.get(field.field, field.after) != field.after for field in fields):
+            raise OwnedByAnother(f"{kind} {name} is in the state of {row.owner}, which says otherwise", hint=hint)
+    if kind == "api-key" and not (own is not None and existing.has_made(own)):
+        raise OwnedByAnother(
+            f"There is an API key {name} that this state has not made, and it would end",
+            hint="give yours another name, or take it over: --take-over, over HTTP take_over=true",
+        )
+
+
+def ends_soon(found: Role | User | ApiKey) -> str | None:
+    """Return when a key ends that has less than a third of its life left."""
+    if not isinstance(found, ApiKey) or found.expires_at is None:
+        return None
+    left = found.expires_at - datetime.now(UTC)
+    return found.expires_at.isoformat() if left < (found.expires_at - found.created_at) / 3 else None
+
+
+def require_possible(
+    wanted: Iterable[Resource], steps: Iterable[Step], deletions: Iterable[Step], existing: Existing
+) -> None:
+    """Go on only if every role that is named will be there, and every new key's owner may have it.
+
+    Raises:
+        InvalidInput: It is not so; each error has its place in the state.
+    """
+    resources = {resource.name: resource for resource in wanted}
+    scopes = existing.scopes | {
+        name: resource.fields["scopes"] for (kind, name), resource in resources.items() if kind == "role"
+    }
+    gone = {step.change.name for step in deletions if step.change.kind == "role"}
+    errors = [
+        FieldError(f"{resource.where}.roles", f"there is no role {role}; name it under roles", "role-not-found")
+        for resource in resources.values()
+        for role in resource.fields.get("roles", ())
+        if role not in scopes or role in gone
+    ]
+    for step in steps:
+        if step.resource is not None and step.change.kind == "api-key":
+            errors += refused_key(step.resource, resources, existing, scopes)
+    if errors:
+        first = errors[0]
+        raise InvalidInput(f"{first['field']}: {first['message']}", errors=errors[:MAX_ERRORS])
+
+
+def refused_key(
+    key: Resource, resources: dict[Name, Resource], existing: Existing, scopes: dict[str, list[str]]
+) -> Iterable[FieldError]:
+    """Yield why an account cannot have a key, as it will be then."""
+    name: Name = ("user" if "@" in key.account else "service-account", key.account)
+    found = existing.there.get(name) or existing.renamed.get(name)
+    fields = (current(found) if found is not None else {}) | resources[name].fields
+    if found is not None and not fields["is_active"]:
+        yield FieldError(key.where, f"{key.account} is deactivated", "user-inactive")
+    held = {scope for role in fields.get("roles", ()) for scope in scopes.get(role, ())}
+    beyond = sorted(set(key.fields["scopes"]) - (ALL_SCOPES if fields.get("is_superuser") else held))
+    if beyond:
+        what = f"{key.account} does not hold {', '.join(beyond)}: give it a role that does"
+        yield FieldError(f"{key.where}.scopes", what, "scope-exceeds-owner")
+
+
+def change(action: Action, name: Name, fields: list[FieldChange]) -> Change:
+    """Return a change of one thing."""
+    return Change(action=action, kind=name[0], name=name[1], fields=fields)
