@@ -106,7 +106,9 @@ class Actor:
             raise NotAuthenticated
         missing = [scope for scope in scopes if scope not in self.scopes]
         if missing:
-            raise MissingScope(f"This needs the scope {' and '.join(missing)}")
+            # Of a narrowed one, that is the reason more often than its owner's roles.
+            hint = "this token or key was made for less, or its owner may not: make another" if self.narrowed else None
+            raise MissingScope(f"This needs the scope {' and '.join(missing)}", hint=hint)
 
     def require_power_over(self, held: frozenset[Scope]) -> None:
         """Go on only if the actor holds whatever the account in question holds, or would be given.

@@ -11,6 +11,13 @@ from typing import Any, ClassVar, Self
 
 # Refused fields that a failure names, at most.
 MAX_ERRORS = 50
+# What Pydantic says for programmers.
+WORDS = {
+    "missing": "it is missing",
+    "extra_forbidden": "there is no such field",
+    "model_type": "it must be an object",
+    "model_attributes_type": "it must be an object",
+}
 
 
 class Kind(Enum):
@@ -53,7 +60,8 @@ class FieldError(dict[str, str]):
     @classmethod
     def of(cls, refused: Mapping[str, Any], field: str) -> Self:
         """Return what one of Pydantic's errors says, without what was sent: it may be secret, or unprintable."""
-        return cls(field, refused["msg"].removeprefix("Value error, "), refused["type"])
+        words = WORDS.get(refused["type"]) or refused["msg"].removeprefix("Value error, ")
+        return cls(field, words, refused["type"])
 
 
 def field_name(location: Sequence[str | int]) -> str:

@@ -62,8 +62,8 @@ def test_a_folder_is_one_state(tmp_path: Path) -> None:
             tmp_path, f"owner: x\n{people}", f"{ROLE}users:\n  - email: b@example.com\n  - emall: c@example.com\n", "{}"
         )
     assert [f"{item['field']}: {item['message']}" for item in refused.value.errors] == [
-        f"users.2.email: {tmp_path}/1.yaml, line 4, column 5: Field required",
-        f"users.2.emall: {tmp_path}/1.yaml, line 4, column 5: Extra inputs are not permitted",
+        f"users.2.email: {tmp_path}/1.yaml, line 4, column 5: it is missing",
+        f"users.2.emall: {tmp_path}/1.yaml, line 4, column 5: there is no such field",
     ]
     with pytest.raises(BadRequest, match=r"1\.yaml, line 1, column 1: .*0\.yaml, line 1, column 1 says another owner"):
         loaded(tmp_path, "owner: x", "owner: y")
