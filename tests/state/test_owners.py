@@ -218,11 +218,16 @@ async def test_keys_are_not_made_where_they_cannot_be_kept(
     (tmp_path / "open").chmod(0o777)
     os.mkfifo(tmp_path / "pipe", 0o600)
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "theirs").touch(0o600)
+    names = ["nothing/keys", "open/keys", "pipe", "link"]
+    if os.geteuid() == 0:
+        os.chown(tmp_path / "theirs", 65534, 65534)
+        names.append("theirs")
     token = (await apictl("create-token", SUPERUSER, "--fields", "access_token", environment=environment)).out.strip()
     with serving("serve", environment=environment, start=apictl.start) as server:
         there = bare_environment(APICTL_TOKEN=token, APICTL_SERVER=server.url)
         for own in (environment, there):
-            for name in ("nothing/keys", "open/keys", "pipe", "link"):
+            for name in names:
                 line = ("apply", "-f", str(tmp_path / "state.json"), "--keys-to", str(tmp_path / name))
                 refused = await apictl(*line, environment=own)
                 assert (refused.code, str(tmp_path / name.partition("/")[0]) in refused.err) == (2, True), refused

@@ -152,7 +152,13 @@ async def test_what_one_may(app: object, admin: httpx2.AsyncClient, terminal: Te
         refused = await admin.post("/v1/apply", json={"owner": "y"} | wish, headers=as_deploy)
         assert (refused.status_code, refused.json()["code"]) == (403, "missing-scope"), wish
     assert (await terminal("plan", fine, "--as", "deploy")).code == 0
-    # Nothing would change; but whose it is would be written down.
+    # Whoever could not change something neither takes it from its owner nor lets it go for them.
+    root = {"users": [{"email": SUPERUSER, "full_name": "Root"}]}
+    assert (await terminal("apply", {"owner": "real"} | root)).code == 0
+    for wish, how in (({"owner": "squat"} | root, {"take_over": True}), ({"owner": "real"}, {})):
+        refused = await admin.post("/v1/apply", json=wish, params=how, headers=as_deploy)
+        assert (refused.status_code, refused.json()["code"]) == (403, "missing-scope"), wish
+    # To see is not to change, even where nothing would.
     seeing = {"user": "deploy", "name": "x", "scopes": ["users:read", "roles:read", "api-keys:read"]}
     key = (await admin.post("/v1/api-keys", json=seeing)).json()["key"]
     as_deploy = {"Authorization": f"Bearer {key}"}
