@@ -241,7 +241,7 @@ async def test_nobody_waits_in_a_circle(admin: httpx2.AsyncClient, database: asy
     async def apply() -> None:
         for number in range(20):
             state = json.loads(json.dumps(STATE).replace('"Ada"', f'"Ada {number}"')) | {"service_accounts": []}
-            state["users"][1]["roles"] = ["support"] if number % 2 else []
+            state["users"][1] |= {"full_name": f"Bob {number}", "roles": ["support"] if number % 2 else []}
             assert (await admin.post("/v1/apply", json=state)).status_code == 200
 
     async def others() -> None:
