@@ -76,11 +76,19 @@ class Call:
     async def pages(
         self, list_page: Callable[[Q], Awaitable[tuple[list[Any], str | None]]], query: Q, *, every: bool
     ) -> tuple[list[Any], str | None]:
-        """Return one page of a list, or all from there on, and where it goes on; say so if it does."""
+        """Return one page of a list, or all from there on, and where it goes on; say so if it does.
+
+        Raises:
+            ServerAnswer: It would go on for ever.
+        """
+        from cli.asking import ServerAnswer
+
         items, following = await list_page(query)
         while every and following is not None:
-            more, following = await list_page(query.model_copy(update={"cursor": following}))
-            items += more
+            more, after = await list_page(query.model_copy(update={"cursor": following}))
+            if after == following:
+                raise ServerAnswer("The list never ends", cause="a page names itself as the one that follows it")
+            items, following = items + more, after
         if following is not None:
             self.say(f"{len(items)} shown, and there are more: use --all, or --cursor {following}")
         return items, following
@@ -102,10 +110,12 @@ class Call:
         if self._session is not None:
             await self._session.close()
         with at_a_prompt():
-            print(f"This {action} {expected} {self._where()}.", file=sys.stderr)
-            print(f"Type {expected} to go on: ", file=sys.stderr, end="", flush=True)
+            # A server says what it is called.
+            shown = printable(expected)
+            print(f"This {action} {shown} {self._where()}.", file=sys.stderr)
+            print(f"Type {shown} to go on: ", file=sys.stderr, end="", flush=True)
             typed = sys.stdin.readline()
-        if typed.strip() != expected:
+        if typed.strip() != shown:
             raise Declined("Nothing was changed: that is not what was asked for")
 
     def _where(self) -> str:
@@ -174,6 +184,8 @@ def carry_out(kind: Kind, body: Body | HostBody, arguments: dict[str, Any], opti
             raise BadRequest("--quiet and --verbose contradict each other", hint="name one")
         log_to_stderr(statements=options["verbose"] > 1)
     if options["profile"] is not None:
+        if not options["profile"]:
+            raise BadRequest("--profile names none", hint="leave it out, and .env counts")
         # Where the processes that we start find it too.
         os.environ["APICTL_PROFILE"] = options["profile"]
     # The default, which makes `| head` end us quietly, would also end us when the database hangs up.
