@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from api.core.errors import BadSettings, FieldError
-from api.env_file import PROFILE, env_file, read
+from api.env_file import PROFILE, env_file, lines, read
 
 PREFIX: Final = "APICTL_"
 # A host by its ASCII name (RFC 1123), or by its address; a port that can be one.
@@ -43,6 +43,11 @@ class Given(NamedTuple):
     value: str
     variable: str
     file: Path | None
+
+    @property
+    def where(self) -> str:
+        """The variable and its place, as a person is told."""
+        return f"{self.variable} of {self.file or 'the environment'}"
 
 
 class Settings(BaseModel):
@@ -126,9 +131,11 @@ class Settings(BaseModel):
         Literal["debug", "info", "warning", "error"], Field(description="How much the server logs.")
     ] = "info"
 
-    @field_validator("issuer")
+    @field_validator("issuer", "server")
     @classmethod
-    def _is_public_url(cls, value: str) -> str:
+    def _is_public_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
         if not is_server_url(value):
             raise ValueError("it must be a URL of a scheme and a host, as https://accounts.example.com")
         return value.rstrip("/")
@@ -177,9 +184,10 @@ class Settings(BaseModel):
                 for item in error.errors(include_input=False, include_context=False, include_url=False)
             ]
             names = "; ".join(f"{item['field']}: {item['message']}" for item in refused)
+            places = {found[item["field"]].where for item in refused if item["field"] in found}
             raise BadSettings(
-                "The settings cannot work", cause=names, hint="correct it in the environment or in .env",
-                errors=refused,
+                "The settings cannot work", cause=names,
+                hint=f"correct {', '.join(sorted(places))}" if places else None, errors=refused,
             ) from None  # fmt: skip
 
 
@@ -241,5 +249,6 @@ def refuse_unknown_variables(names: Iterable[str], settings: set[str], file: Pat
             nearest = difflib.get_close_matches(name.upper(), sorted(known), n=1)
             raise BadSettings(
                 f"{name} is not a setting",
+                cause="it is set in the environment" if file is None else f"{file}, line {lines(file)[name]}, sets it",
                 hint=f"did you mean {nearest[0]}?" if nearest else "see .env.example for every setting",
             )

@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +12,7 @@ from dotenv.parser import parse_stream
 from api.core.errors import BadSettings
 
 PROFILE: Final = "APICTL_PROFILE"
+FOLDER_FILE: Final = Path(".env")
 SECRET_NAME: Final = re.compile(r"(KEY|PASSWORD|TOKEN)$")
 SECRET_VALUE: Final = re.compile(r"//[^@]*:[^@]*@|password=")
 
@@ -33,7 +35,7 @@ def env_file() -> Path:
     """
     name = os.environ.get(PROFILE)
     if not name:
-        return Path(".env")
+        return FOLDER_FILE
     known = profiles()
     # What is none of them is no part of a path either.
     if name not in known:
@@ -48,20 +50,29 @@ def read(file: Path) -> dict[str, str | None]:
     """Return what a file sets; nothing if it is not there.
 
     Raises:
-        BadSettings: It is not UTF-8; somebody else could have written it, who would name programs to run and keys to
-            sign with; or it is a profile with a secret that everybody can read.
+        BadSettings: It cannot be read, or is not UTF-8; somebody else could have written it, who would name programs to
+            run and keys to sign with; or it is a profile with a secret that everybody can read.
     """
     try:
         about = file.stat()
-    except OSError:
-        return {}
+    except FileNotFoundError:
+        if not file.is_symlink():
+            return {}
+        raise BadSettings(f"{file} cannot be read", cause="it points to what is not there") from None
+    except OSError as error:
+        raise BadSettings(f"{file} cannot be read", cause=error.strerror) from None
+    if stat.S_ISDIR(about.st_mode):
+        if file == FOLDER_FILE:
+            # Some call a virtual environment so.
+            return {}
+        raise BadSettings(f"{file} is no file")
     if about.st_uid not in {os.geteuid(), 0} or about.st_mode & 0o002:
         raise BadSettings(
             f"{file.resolve()} could have been written by somebody else",
             hint="make it your own (chown, chmod o-w), or set the variables in the environment",
         )
     try:
-        found = dotenv_values(file)
+        found = dotenv_values(file, interpolate=False)
     except OSError as error:
         raise BadSettings(f"{file.resolve()} cannot be read", cause=error.strerror) from None
     except UnicodeError:

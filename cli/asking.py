@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from api.config import is_server_url
-from api.core.errors import ApictlError, BadRequest, FieldError, Kind
+from api.core.errors import ApictlError, BadRequest, BadSettings, FieldError, Kind
 from cli import login_file
 from cli.errors import printable
 
@@ -22,6 +23,8 @@ CONNECT_TIMEOUT: Final = 5
 PATIENCE: Final = 600
 # Bytes of an answer: no answer of ours comes near that.
 LARGEST: Final = 1 << 20
+# What of the environment decides how a server is reached.
+NETWORK: Final = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 TOKENS: Final = dict.fromkeys(login_file.TOKENS, login_file.TOKEN)
 CODE: Final = re.compile(r"[a-z][a-z-]{0,60}")
 # Where the status alone does not tell which kind a failure is of; the classes are a server's, and not imported here.
@@ -57,21 +60,33 @@ class NotLoggedIn(ApictlError):
 
 
 def connected(url: str) -> "httpx2.AsyncClient":
-    """Return a client of a server."""
+    """Return a client of a server.
+
+    Raises:
+        BadSettings: The environment names a proxy, or certificates, that cannot be used.
+    """
     import httpx2
 
     from api import __version__
 
-    # Without TLS it is this machine: no proxy is to see a token, and no certificates are read.
-    tls = url.startswith("https:")
-    return httpx2.AsyncClient(
-        base_url=url,
-        trust_env=tls,
-        verify=tls,
-        timeout=httpx2.Timeout(TIMEOUT, connect=CONNECT_TIMEOUT),
-        follow_redirects=False,
-        headers={"User-Agent": f"apictl/{__version__}"},
-    )
+    # Over plain HTTP it is this machine: no proxy is to see a token, and no certificates are read.
+    tls = urlsplit(url).scheme != "http"
+    try:
+        return httpx2.AsyncClient(
+            base_url=url,
+            trust_env=tls,
+            verify=tls,
+            timeout=httpx2.Timeout(TIMEOUT, connect=CONNECT_TIMEOUT),
+            follow_redirects=False,
+            headers={"User-Agent": f"apictl/{__version__}"},
+        )
+    except (ImportError, OSError, ValueError, httpx2.InvalidURL) as error:
+        named = " or ".join(name for name in os.environ if name.upper() in NETWORK)
+        # Other words than the system's could hold a proxy's password.
+        raise BadSettings(
+            f"{named} cannot be used", cause=error.strerror if isinstance(error, OSError) else None,
+            hint="a proxy is named as http://proxy.example.com:3128, certificates by a file of theirs",
+        ) from None  # fmt: skip
 
 
 @asynccontextmanager
@@ -93,15 +108,40 @@ async def answered(
             client.stream(method, path, **request) as answer,
         ):
             yield answer
-    except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError, UnicodeError) as error:
-        # Who has waited already need not wait twice.
-        passing = isinstance(error, httpx2.TransportError) and not isinstance(error, httpx2.TimeoutException)
+    except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError, httpx2.InvalidURL, UnicodeError) as error:
+        raise unreached(client, error) from None
+    except (httpx2.HTTPError, TimeoutError) as error:
+        waited = isinstance(error, httpx2.TimeoutException | TimeoutError)
         raise ServerAnswer(
-            f"{client.base_url} cannot be reached",
-            cause=str(error) or type(error).__name__,
-            hint="check its URL",
-            retry_after=0 if passing else None,
+            f"{client.base_url} did not answer",
+            cause=f"nothing came for {PATIENCE if patient else TIMEOUT} seconds" if waited else str(error),
+            hint="run it again, or check its URL"
+            if method == "GET"
+            else "it may have been done all the same: look there before you run it again",
+            # Who has waited already need not wait twice.
+            retry_after=0 if isinstance(error, httpx2.TransportError) and not waited else None,
         ) from None
+
+
+def unreached(client: "httpx2.AsyncClient", error: Exception) -> ServerAnswer:
+    """Return the failure of a connection that was never made, in words of ours where a library's are none."""
+    import httpx2
+
+    waited = isinstance(error, httpx2.ConnectTimeout)
+    # As `[SSL: NAME] in words (_ssl.c:1000)`, and the like.
+    cause = re.sub(r"^\[.*?\] | \(_ssl\.c:\d+\)$", "", str(error))
+    hint = "check its URL; or is it not running?"
+    if re.search("WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE", str(error)):
+        cause, hint = "what answers there speaks no TLS", "check its port; without TLS, its URL begins with http://"
+    proxies = [name for name in os.environ if name.upper() in NETWORK[:3]]
+    if proxies and client.base_url.scheme == "https":
+        hint += f" The environment names a proxy: {', '.join(proxies)}"
+    return ServerAnswer(
+        f"{client.base_url} cannot be reached",
+        cause=f"no connection after {CONNECT_TIMEOUT} seconds" if waited else cause,
+        hint=hint,
+        retry_after=0 if isinstance(error, httpx2.ConnectError) else None,
+    )
 
 
 async def content_of(answer: "httpx2.Response", most: int = LARGEST) -> bytes:
@@ -205,32 +245,52 @@ def none_of_ours(answer: "httpx2.Response", cause: str) -> ServerAnswer:
     )
 
 
-async def refreshed(client: "httpx2.AsyncClient", kept: dict[str, str]) -> str:
-    """Return a new access token, and keep it with the refresh token that came with it."""
-    form = {"grant_type": "refresh_token", "refresh_token": kept["refresh_token"]}
-    try:
-        tokens = await ask(client, "POST", "/v1/auth/token", TOKENS, data=form)
-    except ApictlError as error:
-        if error.code != "invalid-grant":
-            raise
-        raise NotLoggedIn("The login has ended", hint=f"log in again: apictl login {kept['server']}") from None
-    login_file.write(kept["server"], tokens)
+async def refreshed(client: "httpx2.AsyncClient", sent: dict[str, str]) -> str:
+    """Return an access token in the place of one that has run out, and keep it with its refresh token.
+
+    One process after the other, and each looks what is kept by then: a refresh token used twice ends the session.
+
+    Raises:
+        BadRequest: It could not be kept; nothing is spent.
+        NotLoggedIn: The login has ended, or is one to another server.
+    """
+    from cli.key_file import turn_at
+
+    ended = NotLoggedIn("The login has ended", hint=f"log in again: apictl login {sent['server']}")
+    async with turn_at(login_file.place()):
+        login_file.writable()
+        kept = login_file.read()
+        if kept is None or kept["server"] != sent["server"]:
+            raise ended
+        if kept["access_token"] != sent["access_token"]:
+            # Another process was first.
+            return kept["access_token"]
+        form = {"grant_type": "refresh_token", "refresh_token": kept["refresh_token"]}
+        try:
+            tokens = await ask(client, "POST", "/v1/auth/token", TOKENS, data=form)
+        except ApictlError as error:
+            if error.code != "invalid-grant":
+                raise
+            raise ended from None
+        login_file.write(kept["server"], tokens)
     token: str = tokens["access_token"]
     return token
 
 
 def checked(server: str) -> str:
-    """Return a server's URL without a slash at its end.
+    """Return a server's URL in the one form that it has: scheme and host in small letters, no slash at its end.
 
     Raises:
         BadRequest: It is none, or tokens would travel in the clear.
     """
     if not is_server_url(server):
-        raise BadRequest(f"{server} is not a server's URL", hint=meant(server))
+        # Whoever writes a password into a URL has not asked for it to be in a log.
+        shown = re.sub("//[^/]*@", "//***@", server) or "What is empty"
+        raise BadRequest(f"{shown} is not a server's URL", hint=meant(server))
     parts = urlsplit(server)
     if parts.scheme == "http" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
         raise BadRequest("The tokens would travel in the clear", hint="use https; http is for this machine only")
-    return server.rstrip("/")
+    return f"{parts.scheme}://{parts.netloc.lower()}"
 
 
 def meant(server: str) -> str:

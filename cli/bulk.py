@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 import time
+from codecs import getincrementaldecoder
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
@@ -13,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Final
 import typer
 
 from cli.context import Call, command
-from cli.errors import unwritten
+from cli.errors import on_lines, unwritten
 from cli.files import replaced
 from cli.output import Item, Script, check_fields
 
@@ -144,9 +145,12 @@ async def export_users(
         raise BadRequest(f"{to} is no file")
     with ExitStack() as stack:
         target = sys.stdout.buffer if to is None else stack.enter_context(replaced(to))
+        # On a screen nothing is there that a terminal obeys; of a letter, a piece may have half.
+        letters = getincrementaldecoder("utf-8")("replace") if target.isatty() else None
         async for piece in await service(call).export_users(how):
+            shown = piece if letters is None else on_lines(letters.decode(piece)).encode()
             try:
-                target.write(piece)
+                target.write(shown)
                 target.flush()
             except OSError as error:
                 if to is not None:
@@ -228,7 +232,8 @@ def say_errors(call: Call, report: "ImportReport", file: str, *, has_results: bo
         whose = f" ({error.email})" if error.email else ""
         call.say(f"{file}, line {error.line}{column}{whose}: {error.message}")
     if report.failed > SAID:
-        call.say(f"… and {report.failed - SAID} more" + ("" if has_results else "; --results FILE has them all"))
+        elsewhere = "" if has_results or call.server is not None else "; --results FILE has them all"
+        call.say(f"… and {report.failed - SAID} more{elsewhere}")
     if atomic and report.failed:
         call.say("Nothing was imported, because of those.")
 

@@ -76,11 +76,19 @@ class Call:
     async def pages(
         self, list_page: Callable[[Q], Awaitable[tuple[list[Any], str | None]]], query: Q, *, every: bool
     ) -> tuple[list[Any], str | None]:
-        """Return one page of a list, or all from there on, and where it goes on; say so if it does."""
+        """Return one page of a list, or all from there on, and where it goes on; say so if it does.
+
+        Raises:
+            ServerAnswer: It would go on for ever.
+        """
+        from cli.asking import ServerAnswer
+
         items, following = await list_page(query)
         while every and following is not None:
-            more, following = await list_page(query.model_copy(update={"cursor": following}))
-            items += more
+            more, after = await list_page(query.model_copy(update={"cursor": following}))
+            if after == following:
+                raise ServerAnswer("The list never ends", cause="a page names itself as the one that follows it")
+            items, following = items + more, after
         if following is not None:
             self.say(f"{len(items)} shown, and there are more: use --all, or --cursor {following}")
         return items, following
@@ -102,10 +110,12 @@ class Call:
         if self._session is not None:
             await self._session.close()
         with at_a_prompt():
-            print(f"This {action} {expected} {self._where()}.", file=sys.stderr)
-            print(f"Type {expected} to go on: ", file=sys.stderr, end="", flush=True)
+            # A server says what it is called.
+            shown = printable(expected)
+            print(f"This {action} {shown} {self._where()}.", file=sys.stderr)
+            print(f"Type {shown} to go on: ", file=sys.stderr, end="", flush=True)
             typed = sys.stdin.readline()
-        if typed.strip() != expected:
+        if typed.strip() != shown:
             raise Declined("Nothing was changed: that is not what was asked for")
 
     def _where(self) -> str:
@@ -163,8 +173,9 @@ def carry_out(kind: Kind, body: Body | HostBody, arguments: dict[str, Any], opti
     if kind != "host":
         # To look through every package for plugins of Pydantic is 3 % of a command's time.
         os.environ["PYDANTIC_DISABLE_PLUGINS"] = "true"
-    from api.config import Settings
+    from api.config import Settings, given
     from api.core.errors import BadRequest
+    from api.env_file import FOLDER_FILE
     from cli.client.mode import chosen_server
 
     if options["verbose"]:
@@ -174,6 +185,8 @@ def carry_out(kind: Kind, body: Body | HostBody, arguments: dict[str, Any], opti
             raise BadRequest("--quiet and --verbose contradict each other", hint="name one")
         log_to_stderr(statements=options["verbose"] > 1)
     if options["profile"] is not None:
+        if not options["profile"]:
+            raise BadRequest("--profile names none", hint="leave it out, and .env counts")
         # Where the processes that we start find it too.
         os.environ["APICTL_PROFILE"] = options["profile"]
     # The default, which makes `| head` end us quietly, would also end us when the database hangs up.
@@ -187,6 +200,9 @@ def carry_out(kind: Kind, body: Body | HostBody, arguments: dict[str, Any], opti
         yes=options.get("yes", False),
     )
     server = chosen_server(kind, call.settings, options)
+    if server is not None and options["server"] is None and given()["APICTL_SERVER"].file == FOLDER_FILE:
+        # Somebody else may have written that: whoever types a password then should know where it goes.
+        call.say(f"On {server}, which {FOLDER_FILE} names.")
     if kind in {"host", "bulk", "export"}:
         # What goes on for long makes garbage.
         gc.set_threshold(*THRESHOLD)
@@ -230,6 +246,7 @@ async def with_call(
     """Give the body its Call, inside the resources and the transaction of its kind."""
     from api.core.actor import Actor
     from api.core.runtime import Runtime
+    from cli.operator import operator_name
 
     actor = Actor.operator(operator_name())
     async with Runtime.open(call.settings, url=url, pool_size=2) as runtime:
@@ -270,18 +287,3 @@ async def refusals(work: Any) -> Result:
     except ValidationError as error:
         raise InvalidInput.of(error.errors(include_input=False, include_context=False, include_url=False)) from None
     return result
-
-
-def operator_name() -> str:
-    """Return who sits at this terminal, for the audit log: the account, the machine, and the CI job if there is one."""
-    import getpass
-    import socket
-
-    try:
-        account = os.environ.get("SUDO_USER") or getpass.getuser()
-    except (KeyError, OSError):
-        # A container's uid may have no name.
-        account = str(os.getuid())
-    job = os.environ.get("GITHUB_RUN_ID") or os.environ.get("CI_JOB_ID") or os.environ.get("BUILD_ID")
-    name = f"{account}@{socket.gethostname()}" + (f" job {job}" if job else "")
-    return "".join(character for character in name if character.isprintable())[:200]

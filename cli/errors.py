@@ -31,7 +31,7 @@ def show(error: "ApictlError", *, as_json: bool) -> None:
     for label, text in lines:
         if text:
             # Further lines are indented: none of them is taken for a line of ours.
-            print(f"{label}: " + "\n  ".join(map(printable, text.split("\n"))), file=sys.stderr)
+            print(f"{label}: " + on_lines(text, "\n  "), file=sys.stderr)
 
 
 def unwritten(error: OSError) -> int:
@@ -56,3 +56,8 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
 def printable(text: str) -> str:
     """Return the text with what a terminal would obey escaped, ends of lines too."""
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
+def on_lines(text: str, between: str = "\n") -> str:
+    """Return the text with the same escaped but ends of lines, for which this stands."""
+    return between.join(map(printable, text.split("\n")))

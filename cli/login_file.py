@@ -1,7 +1,6 @@
 """The file that a login to a server is kept in. No network here."""
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,13 +51,17 @@ def writable() -> None:
     Raises:
         BadRequest: It cannot.
     """
+    from tempfile import TemporaryFile
+
     path = place()
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with TemporaryFile(dir=path.parent):
+            pass
     except OSError as error:
-        raise BadRequest(f"{path} cannot be written", cause=error.strerror) from None
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise BadRequest(f"{path} cannot be written", hint="XDG_CONFIG_HOME names another folder")
+        raise BadRequest(
+            f"{path} cannot be written", cause=error.strerror, hint="XDG_CONFIG_HOME names another folder"
+        ) from None
 
 
 def write(server: str, tokens: Mapping[str, str]) -> None:

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cli.errors import show, unwritten, wants_json
 from cli.signals import leave_at_once
@@ -13,6 +13,15 @@ from cli.signals import leave_at_once
 if TYPE_CHECKING:
     from api.core.errors import ApictlError
     from cli.context import Shown
+
+# What a command without --server works on, where that is no database.
+NO_SERVER: Final = {
+    "login": "apictl login https://… names it",
+    "logout": "apictl logout ends the login that there is",
+    "whoami": "it asks the server that APICTL_SERVER names, or the login's",
+    "show-config": "it shows the settings of this machine",
+    "completion": "it prints a script for this machine's shell",
+}
 
 
 def run() -> int:
@@ -82,11 +91,11 @@ def main(arguments: list[str]) -> int:
 
         words = [word for word in arguments if word in COMMANDS][:1]
         hint = " ".join(["see: apictl", *words, "--help"])
+        message = usage.format_message().rstrip(".")
         if words and arguments[0] != words[0]:
             hint = f"options come after the command: apictl {words[0]} …"
-        message = usage.format_message().rstrip(".")
-        if words and message.startswith("No such option: --server"):
-            hint = f"apictl {words[0]} works on a database only"
+        elif words and message.startswith("No such option: --server"):
+            hint = NO_SERVER.get(words[0], f"apictl {words[0]} works on a database only")
         if message.startswith("Got unexpected extra argument"):
             # What is too much may be a password or a token.
             message = "There are more arguments than the command takes"

@@ -98,9 +98,10 @@ def of_command(name: str, before: list[str], current: str) -> list[Offer]:
     options = {text: one for one in parameters if one.param_type_name == "option" for text in one.opts}
     arguments = [one for one in parameters if one.param_type_name == "argument"]
     # What is offered from the database is in the one that the command would work on.
-    for option, value in pairwise(before):
+    for word, following in pairwise([*before, ""]):
+        option, equals, value = word.partition("=")
         if option == "--profile":
-            os.environ["APICTL_PROFILE"] = value
+            os.environ["APICTL_PROFILE"] = value if equals else following
     # What a database here has is not what a server has.
     here = not any(word.partition("=")[0] == "--server" for word in before)
     text, equals, _ = current.partition("=")

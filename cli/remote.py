@@ -50,9 +50,11 @@ async def login(
 
     Example: apictl login https://accounts.example.com
     """
+    from cli.key_file import turn_at
+
     url = checked(server)
     # Not only when a person has allowed it: then a session would be there that nobody knows of.
-    before = login_file.read()
+    login_file.read()
     login_file.writable()
     async with connected(url) as client:
         begun = await ask(client, "POST", "/v1/auth/device", BEGUN, data={"scope": " ".join(scopes or ())})
@@ -60,7 +62,10 @@ async def login(
         call.say(f"and allow it there, if it shows the code {begun['user_code']}. Waiting (Ctrl-C gives up) …")
         tokens = await allowed(client, begun)
         try:
-            login_file.write(url, tokens)
+            # A command that refreshes the login before would keep that one.
+            async with turn_at(login_file.place()):
+                before = login_file.read()
+                login_file.write(url, tokens)
         except BaseException:
             # Nobody could end it from here.
             with suppress(ApictlError):
@@ -83,13 +88,18 @@ async def logout(call: Call) -> Item:
 
     Example: apictl logout
     """
+    from cli.key_file import turn_at
+
     kept = login_file.read()
     if kept is None:
         call.say("Nobody was logged in.")
         return Item({"server": None}, call.changed(changed=False))
-    async with connected(kept["server"]) as client:
-        await end(client, kept)
-    login_file.place().unlink(missing_ok=True)
+    # A command that refreshes it meanwhile would keep it.
+    async with turn_at(login_file.place()):
+        kept = login_file.read() or kept
+        async with connected(kept["server"]) as client:
+            await end(client, kept)
+        login_file.place().unlink(missing_ok=True)
     return Item({"server": kept["server"]}, call.changed(changed=True))
 
 
@@ -100,12 +110,15 @@ async def whoami(call: Call) -> Item:
     Example: apictl whoami
     """
     from api.users.schemas import UserRead
+    from cli.client.mode import named_server
     from cli.client.server import Server
 
-    kept = login_file.read()
-    url = call.settings.server or (kept["server"] if kept is not None else None)
+    url = named_server(call.settings)
     if url is None:
-        raise NotLoggedIn(hint="log in: apictl login https://…")
+        kept = login_file.read()
+        if kept is None:
+            raise NotLoggedIn(hint="log in: apictl login https://…")
+        url = kept["server"]
     async with Server.open(url, call.settings, fields=call.fields, dry_run=False) as server:
         me = await server.get("/v1/users/me", UserRead)
     return Item({"server": server.url, "user": me.handle, "user_id": str(me.id)})

@@ -125,7 +125,8 @@ def read_private(file: Path) -> bytes:
     from api.core.errors import BadRequest
 
     try:
-        with file.open("rb") as opened:
+        # A pipe, as of `<(pass show apictl)`, may keep us waiting.
+        with at_a_prompt(), file.open("rb") as opened:
             if os.fstat(opened.fileno()).st_mode & 0o004:
                 raise BadRequest(f"Everybody can read {file}", hint=f"chmod 600 '{file}'")
             return opened.read(MAX_BYTES + 1)

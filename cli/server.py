@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.context import Call, command, operator_name
+from cli.context import Call, command
 from cli.secrets import generate
 from cli.serving import LONG_GRACE, config, listen, run_server, url
 from cli.signals import complete
@@ -128,6 +128,7 @@ async def prepare(call: Call, *, email: str | None, password: str) -> bool:
     from api.tokens.keys import Keys
     from api.users.schemas import UserCreate
     from api.users.service import UserService
+    from cli.operator import operator_name
 
     operator = Actor.operator(operator_name())
     async with Runtime.open(call.settings, pool_size=1) as runtime:

@@ -121,14 +121,6 @@ def run_server(settings: "Config", listening: "socket.socket") -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     ended: list[int] = []
-    # uvicorn handles signals while it serves, and sends the first one again when it is done. By then nothing is left to
-    # interrupt; an exception would only tear at the event loop while it is put away.
-    for number, code in codes.items():
-        signal.signal(number, lambda *_, code=code: ended.append(code))
-    # Not under nohup.
-    hangs_up = signal.SIGHUP in HANDLERS
-    if hangs_up:
-        signal.signal(signal.SIGHUP, hang_up)
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: "FrameType | None") -> None:
@@ -156,6 +148,20 @@ def run_server(settings: "Config", listening: "socket.socket") -> None:
                 hang_up()
 
     server = Server(settings)
+
+    def stop(number: int, _frame: "FrameType | None") -> None:
+        ended.append(codes[signal.Signals(number)])
+        # It comes before uvicorn listens to it.
+        server.should_exit = True
+
+    # uvicorn handles signals while it serves, and sends the first one again when it is done. By then nothing is left to
+    # interrupt; an exception would only tear at the event loop while it is put away.
+    for number in codes:
+        signal.signal(number, stop)
+    # Not under nohup.
+    hangs_up = signal.SIGHUP in HANDLERS
+    if hangs_up:
+        signal.signal(signal.SIGHUP, hang_up)
     if settings.should_reload:
         # A child of its own, to which no class of ours can be sent.
         ChangeReload(settings, target=uvicorn.Server(settings).run, sockets=[listening]).run()

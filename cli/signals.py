@@ -50,6 +50,11 @@ def at_a_prompt() -> Iterator[None]:
             # It came a moment before: nobody is to be asked any more.
             raise asyncio.CancelledError
         yield
+    except (KeyboardInterrupt, SystemExit):
+        # Where the terminal is gone, there is nobody to tell.
+        with suppress(OSError):
+            print("\nerror: interrupted", file=sys.stderr, flush=True)
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -62,12 +67,21 @@ def complete(work: Coroutine[Any, Any, T]) -> T:
     statement and its answer, and what came of that would hide the signal. A second signal is raised at once.
     """
     import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+
+    class Threads(ThreadPoolExecutor):
+        """Threads that nobody waits for at the end: one may ask a name server that does not answer."""
+
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            del wait
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
 
     asked: list[signal.Signals] = []
 
     async def cancellable() -> T:
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
         assert task is not None  # noqa: S101 - we are in it
+        loop.set_default_executor(Threads())
 
         def cancel(number: int, _frame: FrameType | None) -> None:
             asked.append(signal.Signals(number))

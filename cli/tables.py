@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from cli.errors import printable
 from cli.output import Item, Listing, Style, picked, plain
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def show_lines(lines: Sequence[tuple[str, str]], style: Style) -> None:
 
     def drawn(screen: "Console") -> None:
         for look, line in lines:
-            screen.print(line, style=look, markup=False, emoji=False, soft_wrap=True)
+            screen.print(printable(line), style=look, markup=False, emoji=False, soft_wrap=True)
 
     on_screen(drawn, style)
 

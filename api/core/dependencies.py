@@ -58,10 +58,10 @@ async def refuse_dry_run(request: Request) -> None:
 def prefers_dry_run(request: Request) -> bool:
     """Tell whether `Prefer` names a dry run, in whatever form: who is misunderstood here would find it done."""
     return any(
-        re.split("[;=]", preference, maxsplit=1)[0].strip().lower() == "dry-run"
+        word.strip(' "').lower().replace("_", "-") == "dry-run"
         for name, value in request.scope["headers"]
         if name == b"prefer"
-        for preference in value.decode("latin-1").split(",")
+        for word in re.split("[,;=]", value.decode("latin-1"))
     )
 
 

@@ -4,13 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, Self, TypeVar
 from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
 
-from api.config import Settings
-from api.core.errors import ApictlError, BadRequest, Kind
+from api.config import Settings, given
+from api.core.errors import ApictlError, BadRequest, BadSettings, Kind
+from api.env_file import FOLDER_FILE
 from cli import login_file
 from cli.asking import (
     NotLoggedIn,
@@ -36,8 +38,8 @@ Method = Literal["POST", "PUT", "PATCH", "DELETE"]
 # Seconds before each further attempt of what only reads; and of a server's own wish, at most.
 PAUSES: Final = (0.2, 1.0)
 LONGEST_PAUSE: Final = 3
-# Of pages: 200 of what is listed. A hundred networks for each of 200 API keys come near that.
-LARGEST_PAGE: Final = 8 << 20
+# Of pages, and of what was done to a state of as many bytes as a server takes.
+LARGEST_PAGE: Final = 32 << 20
 
 
 class Changed(NamedTuple, Generic[M]):
@@ -56,11 +58,17 @@ class Changed(NamedTuple, Generic[M]):
 
 @dataclass(slots=True)
 class Server:
-    """A server, asked as one user; `fields` are those of its answers that will be shown."""
+    """A server, asked as one user; `fields` are those of its answers that will be shown.
+
+    Attributes:
+        source: Where the token is from.
+        login: What is kept of the login that it is from, if it is.
+    """
 
     url: str
     client: "httpx2.AsyncClient"
     token: str
+    source: str
     login: dict[str, str] | None
     fields: tuple[str, ...]
     dry_run: bool
@@ -75,17 +83,17 @@ class Server:
             NotLoggedIn: There is neither a token nor a login.
         """
         url = checked(url)
-        token = token_of(settings)
-        login = login_file.read() if token is None else None
-        if token is None:
+        found, login = token_of(settings), None
+        if found is None:
+            login = login_file.read()
             if login is None or login["server"] != url:
                 raise NotLoggedIn(
                     f"Nobody is logged in to {url}",
                     hint=f"set APICTL_TOKEN or APICTL_TOKEN_FILE to an API key, or: apictl login {url}",
                 )
-            token = login["access_token"]
+            found = login["access_token"], "apictl login"
         async with connected(url) as client:
-            yield cls(url, client, token, login, fields, dry_run)
+            yield cls(url, client, *found, login, fields, dry_run)
 
     async def get(self, path: str, shown: type[M], query: BaseModel | None = None) -> M:
         """Return what a server shows; asked again after a moment, where it may answer then.
@@ -172,7 +180,14 @@ class Server:
                     yield answer
                     return
                 refused = refusal(answer, object_of(answer, await content_of(answer)))
-            if refused.kind is not Kind.NOT_AUTHENTICATED or self.login is None:
+            if refused.kind is not Kind.NOT_AUTHENTICATED:
+                raise refused
+            if self.login is None:
+                refused.hint = f"the token is from {self.source}"
+                raise refused
+            if isinstance(request.get("content"), AsyncIterator):
+                # It cannot be sent twice.
+                refused.hint = "run it again: the login has run out meanwhile"
                 raise refused
             self.token, self.login = await refreshed(self.client, self.login), None
 
@@ -202,19 +217,25 @@ def path_of(*parts: str) -> str:
     return "".join("/" + (quote(part, safe="@") if part.strip(".") else part.replace(".", "%2E")) for part in parts)
 
 
-def token_of(settings: Settings) -> str | None:
-    """Return the token that the settings name, or the file that they name has.
+def token_of(settings: Settings) -> tuple[str, str] | None:
+    """Return the token that the settings name, or the file that they name has; and where it is from.
 
     Raises:
         BadRequest: There are two, or it cannot be used.
+        BadSettings: A folder's `.env` names a file that is not in the folder.
     """
     if settings.token is not None and settings.token_file is not None:
         raise BadRequest("The token has two sources: APICTL_TOKEN and APICTL_TOKEN_FILE", hint="name one")
     if settings.token_file is not None:
-        source, text = (
-            str(settings.token_file),
-            decoded(read_private(settings.token_file), str(settings.token_file), what="token"),
-        )
+        source = str(settings.token_file)
+        where = given()["APICTL_TOKEN_FILE"]
+        if where.file == FOLDER_FILE and not settings.token_file.resolve().is_relative_to(Path.cwd()):
+            raise BadSettings(
+                f"{where.where} names a file outside of its folder",
+                cause="whoever wrote it could have any key of yours sent to a server of theirs",
+                hint="set APICTL_TOKEN_FILE in the environment, or in a profile",
+            )
+        text = decoded(read_private(settings.token_file), source, what="token")
     elif settings.token is not None:
         source, text = "APICTL_TOKEN", settings.token.get_secret_value().strip()
     else:
@@ -222,4 +243,4 @@ def token_of(settings: Settings) -> str | None:
     if not login_file.TOKEN.fullmatch(text):
         # Its own words would show it.
         raise BadRequest(f"What {source} has is no token", hint="it is an API key or an access token, and nothing else")
-    return text
+    return text, source

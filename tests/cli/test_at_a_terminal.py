@@ -64,6 +64,7 @@ async def test_every_question_can_be_forbidden_and_left(
             began = time.monotonic()
             seen.type("\x03")
             assert (seen.end(), "Traceback" in seen.screen) == (130, False), name
+            assert seen.screen.endswith("\nerror: interrupted\n"), (name, seen.screen)
             assert time.monotonic() - began < 1, name
     assert await rows(database) == before
 

@@ -287,7 +287,7 @@ async def test_a_session_that_cannot_be_kept_is_ended(apictl: Apictl, elsewhere:
             (home / "apictl").write_text("")
 
     ended, requests = await asked_for(apictl, elsewhere, (200, BEGUN), (200, TOKENS), last=(200, {}), before=in_the_way)
-    assert (ended.code, "cannot be written" in ended.err) == (2, True), ended.err
+    assert (ended.code, "cannot be locked" in ended.err) == (2, True), ended.err
     assert requests[2:] == ["POST /v1/auth/revoke HTTP/1.1 token=r"]
 
 

@@ -28,6 +28,23 @@ BUSY: Final = b"HTTP/1.1 503 No\r\nContent-Type: text/html\r\nContent-Length: 4\
 BUG: Final = json.dumps({"code": "internal-error", "title": "x", "detail": "x", "request_id": "abc"}).encode()
 HALF: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/csv\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nemail\n\r\n"
 
+USER: Final[dict[str, Any]] = {
+    # A newer server says more, which stops nothing.
+    "new": 1,
+    "id": "01900000-0000-7000-8000-000000000001",
+    "kind": "person",
+    "email": "a@b.co",
+    "name": None,
+    "full_name": "",
+    "is_active": True,
+    "version": 1,
+    "is_superuser": False,
+    "roles": [],
+    "email_verified_at": None,
+    "last_login_at": None,
+    **dict.fromkeys(("created_at", "updated_at"), "2026-01-01T00:00:00Z"),
+}
+
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> dict[str, str]:
@@ -91,23 +108,7 @@ async def test_what_changes_something_is_asked_once(apictl: Apictl, elsewhere: d
         ended, requests = await asked(apictl, elsewhere, answer, "activate-user", "ada@example.com")
         assert (ended.code, requests) == (7, ["POST /v1/users/ada@example.com/activate"]), ended.err
     # It ignores the wish, and did the work.
-    user: dict[str, Any] = {
-        # A newer server says more, which stops nothing.
-        "new": 1,
-        "id": "01900000-0000-7000-8000-000000000001",
-        "kind": "person",
-        "email": "a@b.co",
-        "name": None,
-        "full_name": "",
-        "is_active": True,
-        "version": 1,
-        "is_superuser": False,
-        "roles": [],
-        "email_verified_at": None,
-        "last_login_at": None,
-        **dict.fromkeys(("created_at", "updated_at"), "2026-01-01T00:00:00Z"),
-    }
-    body = json.dumps(user).encode()
+    body = json.dumps(USER).encode()
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
     ended, _ = await asked(apictl, elsewhere, answer, "activate-user", "a@b.co")
     assert ended.code == 0, ended.err
@@ -147,10 +148,11 @@ async def test_a_server_that_is_not_there(apictl: Apictl, elsewhere: dict[str, s
         ({"APICTL_TOKEN": "", "APICTL_TOKEN_FILE": "token"}, [], 2, "hint: chmod 600 'token'"),
         ({"APICTL_TOKEN": "", "APICTL_TOKEN_FILE": "none"}, [], 2, "none cannot be read"),
         ({"APICTL_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}, [], 12, "name two places to work on"),
+        ({"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}, [], 12, "and DATABASE_URL of the environment name"),
         # The flag wins over both.
         ({"APICTL_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}, ["--server", "http://[::1]:1"], 7, "[::1]:1"),
         ({"APICTL_SERVER": "http://accounts.example.com"}, [], 2, "in the clear"),
-        ({"APICTL_SERVER": "accounts.example.com"}, [], 2, "is not a server's URL"),
+        ({"APICTL_SERVER": "accounts.example.com"}, [], 12, "hint: correct APICTL_SERVER of the environment"),
         ({}, ["--as", "ada@example.com"], 2, "--as works on a database only"),
     ],
 )
@@ -171,6 +173,14 @@ async def test_what_works_on_a_database_only_says_so(apictl: Apictl, elsewhere: 
         assert (ended.code, "on a database only" in ended.err, "hint: " in ended.err) == (2, True, True), ended.err
         ended = await apictl(*words, "--server", "http://127.0.0.1:1", environment=elsewhere)
         assert (ended.code, "works on a database only" in ended.err) == (2, True), ended.err
+    for words, hint in (
+        (["list-users"], "options come after the command: apictl list-users"),
+        (["whoami"], "the server that APICTL_SERVER names"),
+        (["show-config"], "the settings of this machine"),
+    ):
+        line = ["--server", "http://127.0.0.1:1", *words] if words == ["list-users"] else [*words, "--server", "x"]
+        ended = await apictl(*line, environment=elsewhere)
+        assert (ended.code, hint in ended.err, "database" in ended.err) == (2, True, False), ended.err
     for words in (["migrate", "--check"], ["migrate", "--plan"], ["migrate", "--sql"]):
         ended = await apictl(*words, environment=elsewhere | there)
         assert (ended.code, "work on a database only" in ended.err, "hint: " in ended.err) == (2, True, True), ended.err

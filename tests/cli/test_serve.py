@@ -7,10 +7,12 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Final
 
 import asyncpg
 import httpx2
@@ -173,6 +175,22 @@ def test_ctrl_c_again_and_again_ends_it_quietly(apictl: Apictl, environment: dic
                 half.close()
             assert server.process.wait(timeout=30) == 130
         assert "Traceback" not in server.printed
+
+
+# `apictl`, which is told to stop a moment before uvicorn listens to signals.
+TOLD: Final = """
+import os, signal, uvicorn
+serve = uvicorn.Server.serve
+uvicorn.Server.serve = lambda self, sockets=None: (os.kill(os.getpid(), signal.SIGTERM), serve(self, sockets))[1]
+from cli.start import run
+run()
+"""
+
+
+def test_told_to_stop_while_it_starts(environment: dict[str, str]) -> None:
+    line = [sys.executable, "-c", TOLD, "serve", "--port", "0"]
+    ended = subprocess.run(line, env=environment, capture_output=True, timeout=20, check=False)
+    assert ended.returncode == 143, ended.stderr
 
 
 async def test_wrong_credentials_and_a_missing_database_are_configuration(

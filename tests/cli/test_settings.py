@@ -51,6 +51,14 @@ async def test_each_value_and_where_it_comes_from(apictl: Apictl, tmp_path: Path
     assert ended.out.splitlines()[0] == "environment (DATABASE_URL)"
 
 
+async def test_a_file_has_no_word_of_the_environment(apictl: Apictl, tmp_path: Path) -> None:
+    """A folder's `.env` may be somebody else's words, and the environment has secrets."""
+    (tmp_path / ".env").write_text("APICTL_POSTGRES_BIN=/x/${CANARY}\n")
+    line = ("show-config", "-o", "json")
+    ended = await apictl(*line, environment=bare_environment(CANARY="c4nary"))
+    assert (ended.code, "/x/${CANARY}" in ended.out, "c4nary" in ended.out) == (0, True, False), ended
+
+
 async def test_settings_in_every_form(apictl: Apictl) -> None:
     environment = bare_environment(APICTL_DATABASE_URL=URL)
     forms = {
@@ -68,12 +76,14 @@ async def test_settings_in_every_form(apictl: Apictl) -> None:
 @pytest.mark.parametrize("in_file", [True, False])
 async def test_an_unknown_setting_is_an_error_with_a_suggestion(apictl: Apictl, tmp_path: Path, in_file: bool) -> None:
     if in_file:
-        (tmp_path / ".env").write_text("APICTL_POLSIZE=3\n")
+        (tmp_path / ".env").write_text("# ours\nAPICTL_POLSIZE=3\n")
+    where = ".env, line 2, sets it" if in_file else "it is set in the environment"
     environment = bare_environment(**({} if in_file else {"APICTL_POLSIZE": "3"}))
     for line in (["show-config"], ["list-users"]):
         ended = await apictl(*line, environment=environment)
         assert (ended.code, ended.out) == (12, "")
-        assert ended.err == "error: APICTL_POLSIZE is not a setting\nhint: did you mean APICTL_POOL_SIZE?\n"
+        said = f"error: APICTL_POLSIZE is not a setting\ncause: {where}\nhint: did you mean APICTL_POOL_SIZE?\n"
+        assert ended.err == said
 
 
 async def test_what_is_read_from_the_environment_only(apictl: Apictl, tmp_path: Path) -> None:
@@ -110,6 +120,8 @@ async def test_a_profile_instead_of_the_file(apictl: Apictl, environment: dict[s
     # The TAB key asks the database of the profile that was typed.
     await apictl("create-user", "ada@example.com", "--no-password", environment=environment)
     offered = await apictl("--complete", "fish", "show-user", "--profile", "prod", "a", environment=own)
+    assert offered.out.startswith("ada@example.com")
+    offered = await apictl("--complete", "fish", "show-user", "--profile=prod", "a", environment=own)
     assert offered.out.startswith("ada@example.com")
 
 
@@ -151,3 +163,27 @@ async def test_a_file_that_cannot_be_read(apictl: Apictl, tmp_path: Path) -> Non
     (tmp_path / ".env").chmod(0)
     ended = await apictl("show-config", environment=bare_environment())
     assert (ended.code, "cannot be read" in ended.err) == (12, True), ended.err
+
+
+async def test_a_profile_that_is_none(apictl: Apictl, config: Path, tmp_path: Path) -> None:
+    """What cannot be read would silently be no settings, and so another place to work on."""
+    (config / "gone.env").symlink_to("nowhere")
+    (config / "folder.env").mkdir()
+    own = bare_environment(XDG_CONFIG_HOME=str(config.parent))
+    for name, code, said in (
+        ("gone", 12, "points to what is not there"),
+        ("folder", 12, "is no file"),
+        ("", 2, "--profile names none"),
+    ):
+        ended = await apictl("show-config", "--profile", name, environment=own)
+        assert (ended.code, said in ended.err) == (code, True), ended.err
+    # A virtual environment, as some call it.
+    (tmp_path / ".env").mkdir()
+    assert (await apictl("show-config", environment=own)).code == 0
+
+
+async def test_a_value_that_cannot_work_is_told_where_it_is(apictl: Apictl, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("APICTL_POOL_SIZE=many\n")
+    ended = await apictl("show-config", environment=bare_environment(APICTL_LISTEN_PORT="x"))
+    said = "hint: correct APICTL_LISTEN_PORT of the environment, APICTL_POOL_SIZE of .env"
+    assert (ended.code, said in ended.err) == (12, True), ended.err

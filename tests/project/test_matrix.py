@@ -12,6 +12,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 
+from tests.cli.test_every_command import rows
 from tests.conftest import PASSWORD, signed_in
 from tests.support.statements import nodes, plan, statements
 
@@ -178,6 +179,8 @@ STATEMENTS: Final = {
     "migrate": 1,
     "migration_history": 5,
 }
+# They read, although they are a POST.
+READS: Final = {"introspect_token", "plan"}
 # A handful of rows, whatever happens.
 SMALL: Final = {"alembic_version", "schema_migrations"}
 
@@ -189,6 +192,17 @@ def routes(app: FastAPI) -> dict[str, tuple[str, str]]:
         for route in iter_route_contexts(app.routes)
         if isinstance(route.original_route, APIRoute) and route.original_route.include_in_schema
     }
+
+
+def promises_a_trial(app: FastAPI, path: str, method: str) -> bool:
+    """Tell whether a route says of itself that it takes a dry run, and says whether it changed anything."""
+    operation = app.openapi()["paths"][path][method.lower()]
+    takes = "Prefer" in {one["name"] for one in operation.get("parameters", [])}
+    promises = [
+        "Apictl-Changed" in said.get("headers", {}) for code, said in operation["responses"].items() if code < "3"
+    ]
+    assert set(promises) <= {takes}
+    return takes
 
 
 def test_every_route_has_its_line(app: FastAPI) -> None:
@@ -217,7 +231,7 @@ async def test_who_may(
     pending = (await admin.post("/v1/signing-keys")).json()["id"]
     line, (method, path) = MATRIX[name], routes(app)[name]
 
-    async def ask(headers: dict[str, str], about: str) -> int:
+    async def ask(headers: dict[str, str], about: str) -> httpx2.Response:
         filled = path.format(
             user=about,
             user_code=device,
@@ -231,19 +245,27 @@ async def test_who_may(
             {key: value.format(user=about) if isinstance(value, str) else value for key, value in values.items()}
             for values in (line.body or {}, line.query or {})
         )
-        answer = await client.request(method, filled, headers=headers, params=query, json=body or None)
-        return answer.status_code
+        return await client.request(method, filled, headers=headers, params=query, json=body or None)
 
     before = await database.fetch("SELECT id, email, is_active, is_superuser, password_hash FROM users ORDER BY id")
-    assert await ask({}, BOB) == line.nobody
-    assert await ask(asking, BOB) == line.other
+    assert (await ask({}, BOB)).status_code == line.nobody
+    assert (await ask(asking, BOB)).status_code == line.other
     if "me" not in path.split("/") and name != "end_own_session":
         after = await database.fetch("SELECT id, email, is_active, is_superuser, password_hash FROM users ORDER BY id")
         assert after == before, "whoever was refused changed something"
     if "{" in path or "{user}" in str(line):
-        assert await ask(asking, ADA) == line.own
+        assert (await ask(asking, ADA)).status_code == line.own
+    can_be_tried = promises_a_trial(app, path, method)
+    if method != "GET" and name not in READS:
+        whole = await rows(database)
+        tried = await ask(root | {"Prefer": "dry-run"}, BOB)
+        said = (line.superuser, "dry-run") if can_be_tried else (400, None)
+        assert (tried.status_code, tried.headers.get("preference-applied")) == said, tried.text
+        assert await rows(database) == whole, "what was only to be tried changed something"
     with statements(app) as sent:
-        assert await ask(root, BOB) == line.superuser
+        done = await ask(root, BOB)
+    assert done.status_code == line.superuser
+    assert "apictl-changed" in done.headers or not (can_be_tried and done.is_success)
     assert len(sent) <= STATEMENTS[name], sent
     await database.execute("SET enable_seqscan = off")
     for one in sent:

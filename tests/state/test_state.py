@@ -155,9 +155,9 @@ async def test_what_one_may(app: object, admin: httpx2.AsyncClient, terminal: Te
     # Whoever could not change something neither takes it from its owner nor lets it go for them.
     root = {"users": [{"email": SUPERUSER, "full_name": "Root"}]}
     assert (await terminal("apply", {"owner": "real"} | root)).code == 0
-    for wish, how in (({"owner": "squat"} | root, {"take_over": True}), ({"owner": "real"}, {})):
-        refused = await admin.post("/v1/apply", json=wish, params=how, headers=as_deploy)
-        assert (refused.status_code, refused.json()["code"]) == (403, "missing-scope"), wish
+    for owner, named, how in (("squat", root, {"take_over": True}), ("real", {}, {})):
+        refused = await admin.post("/v1/apply", json={"owner": owner} | named, params=how, headers=as_deploy)
+        assert (refused.status_code, refused.json()["code"]) == (403, "missing-scope"), owner
     # To see is not to change, even where nothing would.
     seeing = {"user": "deploy", "name": "x", "scopes": ["users:read", "roles:read", "api-keys:read"]}
     key = (await admin.post("/v1/api-keys", json=seeing)).json()["key"]
