@@ -58,18 +58,27 @@ def held_in(file: Path) -> str | None:
         why = "it is a symbolic link" if file.is_symlink() else error.strerror
         raise BadRequest(f"{file} is not read", cause=why, hint="name another file") from None
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise BadRequest(f"{file} is no file", hint="name another one")
-        if found.st_uid != os.geteuid() or found.st_mode & 0o077:
-            whose = "Others can read" if found.st_uid == os.geteuid() else "Somebody else owns"
-            raise BadRequest(f"{whose} {file}", hint=f"after rm '{file}', a new key is made")
+        require_private(descriptor, file, hint=f"after rm '{file}', a new key is made")
         text = os.read(descriptor, MOST).decode(errors="replace").removesuffix("\n")
     finally:
         os.close(descriptor)
     if text and ApiKeySecret.parse(text) is None:
         raise BadRequest(f"{file} holds something else than a key", hint="name another file; nothing was changed there")
     return text or None
+
+
+def require_private(descriptor: int, file: Path, *, hint: str) -> None:
+    """Go on only if an open file is one, is ours, and nobody else can read it.
+
+    Raises:
+        BadRequest: It is not.
+    """
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        raise BadRequest(f"{file} is no file", hint="name another one")
+    if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        whose = "Others can read" if found.st_uid == os.geteuid() else "Somebody else owns"
+        raise BadRequest(f"{whose} {file}", hint=hint)
 
 
 @asynccontextmanager
@@ -99,7 +108,7 @@ async def locked(folder: Path) -> int:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         while not take(descriptor):
             if time.monotonic() > deadline:
-                raise Busy(f"Other processes are at work on the keys in {folder}", hint="run it again")
+                raise Busy(f"Other processes are at work on what is kept in {folder}", hint="run it again")
             await asyncio.sleep(POLL)
     except OSError as error:
         raise BadRequest(f"{folder} cannot be locked", cause=error.strerror) from None
@@ -124,13 +133,11 @@ class KeyLog(AbstractContextManager["KeyLog"]):
         except OSError as error:
             why = "it is a symbolic link" if file.is_symlink() else error.strerror
             raise BadRequest(f"{file} cannot be written", cause=why, hint="name another file") from None
-        found = os.fstat(self._descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        try:
+            require_private(self._descriptor, file, hint=f"chmod 600 '{file}', or name another file")
+        except BadRequest:
             os.close(self._descriptor)
-            if not stat.S_ISREG(found.st_mode):
-                raise BadRequest(f"{file} is no file", hint="name another one")
-            whose = "Others can read" if found.st_uid == os.geteuid() else "Somebody else owns"
-            raise BadRequest(f"{whose} {file}", hint=f"chmod 600 '{file}'")
+            raise
 
     def __exit__(self, *_: object) -> None:
         if self._is_new and os.fstat(self._descriptor).st_size == 0:
