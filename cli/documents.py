@@ -52,7 +52,7 @@ class Loaded:
 
 
 def files_of(name: Path) -> Sequence[Path]:
-    """Return a file, or the files of a folder in their order.
+    """Return a file, or the files of a folder and of those in it, in their order.
 
     Raises:
         BadRequest: The folder has none, or cannot be read.
@@ -62,18 +62,14 @@ def files_of(name: Path) -> Sequence[Path]:
     if not name.is_dir():
         return [name]
     try:
-        every = sorted(
-            file
-            for file in name.rglob("*")
-            if file.suffix.lower() in SUFFIXES
-            and not any(part.startswith(".") for part in file.relative_to(name).parts)
-        )
+        found = [path for path in name.rglob("*") if not any(part[0] == "." for part in path.relative_to(name).parts)]
+        linked = [path for path in found if path.is_symlink() and path.is_dir()]
+        every = sorted(path for path in found if path.suffix.lower() in SUFFIXES and path.is_file())
     except OSError as error:
         raise BadRequest(f"{name} cannot be read", cause=error.strerror) from None
-    deeper = [file.parent for file in every if file.parent != name]
-    if deeper:
+    if linked:
         # What is not read would be taken for what is not named any more.
-        raise BadRequest(f"There are files in {deeper[0]} too", hint=f"name that folder as well: -f {deeper[0]}")
+        raise BadRequest(f"{linked[0]} is a link to another folder", hint="name that folder by itself, with -f")
     if not every:
         raise BadRequest(f"There is no file in {name} that ends in {', '.join(sorted(SUFFIXES))}")
     return every

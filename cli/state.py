@@ -9,7 +9,7 @@ import typer
 
 from cli.context import Call, command
 from cli.errors import json_text, printable
-from cli.output import Format, Report
+from cli.output import Format, Item, Report, check_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -94,8 +94,10 @@ async def apply(
     Example: apictl apply -f state.yaml --keys-to keys.jsonl
     """
     from api.core.errors import ApictlError
-    from api.state.schemas import PlanOptions
+    from api.state.schemas import Applied, PlanOptions
 
+    # Before a key is made that would be in the file only.
+    check_fields(Item(dict.fromkeys(Applied.model_fields)), call.fields)
     said = read(files)
     for attempt in range(ATTEMPTS):
         found = await placed(said, service(call).plan(said.state, PlanOptions(take_over=take_over)))
@@ -127,8 +129,7 @@ async def export_state(
 ) -> Report:
     """Print all roles, accounts and live API keys as a state, whoever made them.
 
-    To plan it changes nothing, and nothing is its owner's before it changes. Nobody's password is in it, and no key's
-    text.
+    To plan it changes nothing. Nobody's password is in it, and no key's text.
 
     Example: apictl export-state --owner accounts
     """

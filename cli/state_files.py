@@ -76,10 +76,12 @@ def load(names: Sequence[Path]) -> Files:
     """
     from pydantic import ValidationError
 
-    from api.core.errors import InvalidInput
+    from api.core.errors import BadRequest, InvalidInput
     from api.state.schemas import State
 
     whole = Loaded()
+    if [*map(str, names)].count("-") > 1:
+        raise BadRequest("Standard input is read once", hint="name - once")
     for name in names:
         for file in files_of(name):
             merge(whole, parsed(file))
@@ -106,6 +108,9 @@ def merge(whole: Loaded, part: Loaded) -> None:
             case _:
                 whole.places.setdefault(place, stands)
     for name, value in part.data.items():
+        if value is None:
+            # A name with nothing behind it.
+            continue
         there = whole.data.get(name)
         if isinstance(there, list) and isinstance(value, list):
             there += value

@@ -22,8 +22,9 @@ async def try_lock(session: AsyncSession) -> bool:
 
 
 async def owned_by(session: AsyncSession, owner: str) -> Sequence[Ownership]:
-    """Return what an owner has."""
-    return (await session.scalars(select(Ownership).where(Ownership.owner == owner))).all()
+    """Return what an owner has, in the order of kinds and names."""
+    statement = select(Ownership).where(Ownership.owner == owner).order_by(Ownership.kind, Ownership.name)
+    return (await session.scalars(statement)).all()
 
 
 async def owned_by_others(

@@ -30,10 +30,11 @@ from api.users.service import UserService
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a step has made: its id, if it has one, and when."""
+    """What a step has made: its id, if it has one, and when; or that it is the next of a key."""
 
     target_id: UUID | None
     created_at: datetime
+    is_renewal: bool = False
 
 
 @dataclass
@@ -116,7 +117,7 @@ class Executor:
             if step.found is not None:
                 await self._revoke(step)
         self.keys.append(IssuedKey(id=issued.id, user=issued.user, name=issued.name, key=issued.key))
-        return Made(issued.id, issued.created_at)
+        return Made(issued.id, issued.created_at, is_renewal=step.change.action == "renew")
 
     async def _account(self, step: Step, resource: Resource) -> Made | None:
         values = changed(step)

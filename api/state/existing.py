@@ -40,18 +40,17 @@ class Existing:
     renamed: dict[Name, User] = field(default_factory=dict)
     scopes: dict[str, list[str]] = field(default_factory=dict)
 
-    def is_about(self, row: Ownership) -> bool:
-        """Tell whether a row is about what is there now, and not about another one that had the name."""
-        name = named(row)
-        found = self.there.get(name)
+    def is_about(self, name: Name, row: Ownership) -> bool:
+        """Tell whether a row is about what has this name now, and not about another one that had it."""
+        found = self.there.get(name) or self.renamed.get(name)
         if isinstance(found, Role):
             # It has no id; a row whose owner did not make it is as good as it can be.
             return row.made_at in {None, found.created_at}
         return found is not None and (row.target_id == found.id or row.target_id in self.ids.get(name, ()))
 
-    def has_made(self, row: Ownership) -> bool:
-        """Tell whether a row's owner made what is there now."""
-        return row.made_at is not None and self.is_about(row)
+    def has_made(self, name: Name, row: Ownership) -> bool:
+        """Tell whether a row's owner made what has this name now."""
+        return row.made_at is not None and self.is_about(name, row)
 
 
 def named(row: Ownership) -> Name:
@@ -76,20 +75,32 @@ async def read(session: AsyncSession, owner: str, wanted: Iterable[Resource], *,
     defined = await roles.named(session, mentioned | {name for kind, name in names if kind == "role"}, lock=lock)
     accounts = await accounts_of(session, names, own.values(), lock=lock)
     found = Existing({("role", role.name): role for role in defined}, own, others)
-    handles = {name for kind, name in names if kind in {"user", "service-account"}}
     for user in accounts:
         found.there["service-account" if user.email is None else "user", user.handle] = user
     by_id = {user.id: user for user in accounts}
-    for name, row in own.items():
+    stated = {resource.name for resource in resources}
+    for name, row in [*own.items()]:
         holder = None if row.target_id is None else by_id.get(row.target_id)
-        if name[0] == "user" and name not in found.there and holder is not None and holder.email not in handles:
+        if name[0] != "user" or holder is None or holder.email in {name[1], None}:
+            continue
+        if name not in stated and ("user", holder.handle) in stated:
+            follow(own, name[1], holder.handle)
+        elif name not in found.there:
             found.renamed[name] = holder
     found.scopes.update({role.name: role.scopes for role in defined})
     held = {role for user in accounts for role in user.roles} - found.scopes.keys()
     if held:
         found.scopes.update(await roles.scopes_by_role(session, held))
-    await read_keys(session, found, {name for kind, name in names if kind == "api-key"}, accounts)
+    await read_keys(session, found, {name for kind, name in stated | own.keys() if kind == "api-key"}, accounts)
     return found
+
+
+def follow(own: dict[Name, Ownership], old: str, new: str) -> None:
+    """Have what an owner has by an address by the one that took its place, in the state too."""
+    for name in [*own]:
+        account, slash, key = name[1].partition("/")
+        if account == old and name[0] in {"user", "api-key"}:
+            own.setdefault((name[0], f"{new}{slash}{key}"), own.pop(name))
 
 
 async def accounts_of(
@@ -105,13 +116,15 @@ async def accounts_of(
 
 async def read_keys(session: AsyncSession, found: Existing, names: set[str], accounts: Sequence[User]) -> None:
     """Find which live key each name means: the owner's, after however many rotations, or else the newest."""
+    # By the name that the state has for them.
+    handles = {user.id: user.handle for user in accounts} | {user.id: name for (_, name), user in found.renamed.items()}
     owners = {name.partition("/")[0] for name in names}
-    ids = [user.id for user in accounts if user.handle in owners]
+    ids = [user.id for user in accounts if handles[user.id] in owners]
     if not ids:
         return
     by_name: dict[str, list[OwnedKey]] = {}
     for one in await api_keys.of_users(session, ids, names={name.partition("/")[2] for name in names}):
-        by_name.setdefault(f"{one.user.handle}/{one.key.name}", []).append(one)
+        by_name.setdefault(f"{handles[one.user.id]}/{one.key.name}", []).append(one)
     for text in names & by_name.keys():
         keys = [one.key for one in by_name[text]]
         live = {one.key.id for one in by_name[text] if one.is_live}

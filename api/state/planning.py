@@ -1,7 +1,7 @@
 """What it takes to get to a state, in the order in which it can be done."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -10,7 +10,7 @@ from api.api_keys.models import ApiKey
 from api.core.actor import ALL_SCOPES
 from api.core.errors import MAX_ERRORS, ApictlError, FieldError, InvalidInput, Kind
 from api.roles.models import Role
-from api.state.existing import Existing, named
+from api.state.existing import Existing
 from api.state.models import Ownership
 from api.state.resources import Name, Resource, current, differing
 from api.state.schemas import Action, Change, FieldChange, Plan
@@ -55,8 +55,8 @@ class Planned:
 
     owner: str
     steps: list[Step]
-    taken_over: list[Ownership]
-    released: list[Ownership]
+    taken_over: list[tuple[Name, Ownership]]
+    released: list[tuple[Name, Ownership]]
     unchanged: int
 
     def plan(self) -> Plan:
@@ -65,8 +65,8 @@ class Planned:
             owner=self.owner,
             changes=[step.change for step in self.steps],
             unchanged=self.unchanged,
-            taken_over=[f"{row.kind} {row.name} of {row.owner}" for row in self.taken_over],
-            released=[f"{row.kind} {row.name}" for row in self.released],
+            taken_over=[f"{kind} {name} of {row.owner}" for (kind, name), row in self.taken_over],
+            released=[f"{kind} {name}" for (kind, name), _ in self.released],
             digest="",
         )
         # Before anybody has told who made it drift, which is no part of it.
@@ -80,14 +80,21 @@ def make_plan(owner: str, wanted: list[Resource], existing: Existing, *, take_ov
         OwnedByAnother: Another owner's state says otherwise; or a key would end that no owner has made.
         InvalidInput: It cannot be done: a role that there is not, or a scope that a key's owner does not hold.
     """
-    steps = [step for resource in wanted if (step := step_of(resource, existing, take_over=take_over)) is not None]
+    wanted_by_name = {resource.name: resource for resource in wanted}
+    steps = [
+        step
+        for resource in wanted
+        if not is_asleep(resource, wanted_by_name, existing)
+        and (step := step_of(resource, existing, take_over=take_over)) is not None
+    ]
     steps.sort(key=lambda step: step.takes_power)
-    names = {resource.name for resource in wanted}
-    gone = [row for name, row in existing.own.items() if name not in names]
+    gone = [(name, row) for name, row in existing.own.items() if name not in wanted_by_name]
     deletions = [
-        Step(change("delete", named(row), []), None, existing.there[named(row)])
-        for row in gone
-        if existing.has_made(row) and not existing.others.get(named(row))
+        Step(change("delete", name, []), None, found)
+        for name, row in gone
+        if (found := existing.there.get(name) or existing.renamed.get(name)) is not None
+        and existing.has_made(name, row)
+        and not existing.others.get(name)
     ]
     deletions.sort(key=lambda step: (DELETED.index(step.change.kind), step.change.name))
     require_possible(wanted, steps, deletions, existing)
@@ -95,10 +102,24 @@ def make_plan(owner: str, wanted: list[Resource], existing: Existing, *, take_ov
     return Planned(
         owner,
         steps + deletions,
-        [row for name in names for row in existing.others.get(name, ())] if take_over else [],
-        [row for row in gone if named(row) not in deleted and existing.is_about(row)],
+        [(name, row) for name in wanted_by_name for row in existing.others.get(name, ())] if take_over else [],
+        [(name, row) for name, row in gone if name not in deleted and existing.is_about(name, row)],
         len(wanted) - len(steps),
     )
+
+
+def is_asleep(resource: Resource, wanted: Mapping[Name, Resource], existing: Existing) -> bool:
+    """Tell whether it is a key of somebody who is and stays deactivated: nothing is made or renewed for them."""
+    if not resource.account:
+        return False
+    name = account_name(resource)
+    found = existing.there.get(name) or existing.renamed.get(name)
+    return isinstance(found, User) and not found.is_active and wanted[name].fields.get("is_active") is not True
+
+
+def account_name(key: Resource) -> Name:
+    """Return what a key's owner is by."""
+    return ("user" if "@" in key.account else "service-account", key.account)
 
 
 def step_of(resource: Resource, existing: Existing, *, take_over: bool) -> Step | None:
@@ -112,12 +133,12 @@ def step_of(resource: Resource, existing: Existing, *, take_over: bool) -> Step 
     if renamed is not None:
         found = renamed
     assert found is not None  # noqa: S101 - one of both
-    is_own = own is not None and (renamed is not None or existing.is_about(own))
+    is_own = own is not None and existing.is_about(name, own)
     fields = differing(resource.fields, current(found), own if is_own else None)
     if renamed is not None:
         fields.insert(0, FieldChange(field="email", before=renamed.email, after=name[1], is_drift=True))
     if not fields:
-        ends = ends_soon(found) if own is not None and existing.has_made(own) else None
+        ends = ends_soon(found) if own is not None and existing.has_made(name, own) else None
         if ends is None:
             return None
         return Step(change("renew", name, [FieldChange(field="expires_at", before=ends, after=None)]), resource, found)
@@ -138,7 +159,12 @@ def require_own(resource: Resource, fields: list[FieldChange], existing: Existin
     for row in existing.others.get(resource.name, ()):
         if any(row.applied.get(field.field, field.after) != field.after for field in fields):
             raise OwnedByAnother(f"{kind} {name} is in the state of {row.owner}, which says otherwise", hint=hint)
-    if kind == "api-key" and not (own is not None and existing.has_made(own)):
+    if kind in {"user", "service-account"} and own is not None and not existing.is_about(resource.name, own):
+        raise OwnedByAnother(
+            f"{kind} {name} is another one than this state has set: it was made again, or has taken the name",
+            hint="look whose it is; if it is to be so, take it over: --take-over, over HTTP take_over=true",
+        )
+    if kind == "api-key" and not (own is not None and existing.has_made(resource.name, own)):
         raise OwnedByAnother(
             f"There is an API key {name} that this state has not made, and it would end",
             hint="give yours another name, or take it over: --take-over, over HTTP take_over=true",
@@ -173,7 +199,7 @@ def require_possible(
         if role not in scopes or role in gone
     ]
     for step in steps:
-        if step.resource is not None and step.change.kind == "api-key":
+        if step.resource is not None and step.change.kind == "api-key" and step.change.action != "renew":
             errors += refused_key(step.resource, resources, existing, scopes)
     if errors:
         first = errors[0]
@@ -184,11 +210,9 @@ def refused_key(
     key: Resource, resources: dict[Name, Resource], existing: Existing, scopes: dict[str, list[str]]
 ) -> Iterable[FieldError]:
     """Yield why an account cannot have a key, as it will be then."""
-    name: Name = ("user" if "@" in key.account else "service-account", key.account)
+    name = account_name(key)
     found = existing.there.get(name) or existing.renamed.get(name)
     fields = (current(found) if found is not None else {}) | resources[name].fields
-    if found is not None and not fields["is_active"]:
-        yield FieldError(key.where, f"{key.account} is deactivated", "user-inactive")
     held = {scope for role in fields.get("roles", ()) for scope in scopes.get(role, ())}
     beyond = sorted(set(key.fields["scopes"]) - (ALL_SCOPES if fields.get("is_superuser") else held))
     if beyond:

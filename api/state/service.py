@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.api_keys import crud as api_keys
 from api.api_keys.models import ApiKey
 from api.audit import crud as audit
-from api.core.actor import Actor, Scope, scopes_named
-from api.core.errors import ApictlError, BadRequest, Busy, InvalidInput, Kind
+from api.core.actor import ALL_SCOPES, Actor, Scope, scopes_named
+from api.core.errors import ApictlError, BadRequest, Busy, InvalidInput, Kind, MissingScope
 from api.core.passwords import Passwords
 from api.roles import crud as roles
 from api.roles.models import Role
@@ -29,6 +29,7 @@ from api.users.records import UserRecords
 
 # Seconds that another one's applying is waited for, and between two looks.
 PATIENCE: Final = 60
+COLUMNS: Final = ("owner", "kind", "name", "target_id", "made_at", "applied")
 POLL: Final = 0.1
 
 
@@ -106,9 +107,9 @@ class StateService:
             told(len(made), len(planned.steps))
             made[step.name] = await executor.make(step)
         await executor.finish()
-        await self._own(planned, wanted, existing, made)
-        if not plan.is_clean:
-            counts = {"changes": len(made), "taken_over": plan.taken_over, "released": plan.released}
+        noted = await self._own(planned, wanted, existing, made)
+        if not plan.is_clean or noted:
+            counts = {"changes": len(made), "noted": noted, "taken_over": plan.taken_over, "released": plan.released}
             detail = {"owner": state.owner, **counts}
             await audit.add(
                 self._session, self._actor, action="state.apply", target="state", target_id=None, detail=detail
@@ -187,57 +188,79 @@ class StateService:
 
     async def _own(
         self, planned: Planned, wanted: list[Resource], existing: Existing, made: dict[Name, Made | None]
-    ) -> None:
-        """Write down whose everything is by now that was made, changed or taken over, and strike out what ended."""
-        rows = []
-        taken = {named(row): row for row in planned.taken_over}
-        for resource in wanted:
-            name = resource.name
-            own, before = existing.own.get(name), taken.get(name)
-            if before is not None:
-                await self._require_power_over(existing.there.get(name))
-            if name in made or own is not None or before is not None:
-                new = made.get(name)
-                found = existing.there.get(name) or existing.renamed.get(name)
-                kept = next((row for row in (own, before) if row is not None and existing.has_made(row)), None)
-                entry: dict[str, Any] = {
-                    "owner": planned.owner,
-                    "kind": name[0],
-                    "name": name[1],
-                    "target_id": getattr(found, "id", None) if new is None else new.target_id,
-                    "made_at": new.created_at if new is not None else None if kept is None else kept.made_at,
-                    "applied": resource.fields,
-                }
-                if name in made or own is None or any(getattr(own, column) != entry[column] for column in entry):
-                    rows.append(entry)
-        if rows:
-            await crud.note(self._session, rows)
-        names = {resource.name for resource in wanted}
-        gone = [row for name, row in existing.own.items() if name not in names]
-        for row in planned.released:
-            await self._require_power_over(existing.there.get(named(row)))
-        if gone or taken:
-            await crud.forget(self._session, [*gone, *planned.taken_over])
-        # What its maker names no longer, and another state does, is that one's.
-        handed = [
-            {column: getattr(other, column) for column in ("owner", "kind", "name", "target_id", "applied")}
-            | {"made_at": row.made_at}
-            for row in gone
-            if existing.has_made(row)
-            for other in existing.others.get(named(row), ())[:1]
-        ]
-        if handed:
-            await crud.note(self._session, handed)
+    ) -> int:
+        """Write down whose everything is by now that the state names, and strike out what it does not; tell how much.
 
-    async def _require_power_over(self, found: Role | User | ApiKey | None) -> None:
-        """Go on only if the actor could change this: whoever owns it keeps others from doing so."""
+        What is as it should be is its owner's too, if the actor could change it: nobody else's state deletes it then.
+        """
+        entries = []
+        for resource in wanted:
+            name, own = resource.name, existing.own.get(resource.name)
+            entry = entry_of(planned, resource, existing, made)
+            if own is not None and all(getattr(own, column) == value for column, value in entry.items()):
+                continue
+            found = existing.there.get(name) or existing.renamed.get(name)
+            if name in made or await self._may_change(found):
+                entries.append(entry)
+            elif any(name == taken for taken, _ in planned.taken_over):
+                raise MissingScope(f"{name[0]} {name[1]}: whoever takes it over must be able to change it")
+        for name, _ in planned.released:
+            if not await self._may_change(existing.there.get(name) or existing.renamed.get(name)):
+                raise MissingScope(f"{name[0]} {name[1]}: whoever lets it go must be able to change it")
+        names = {resource.name for resource in wanted}
+        gone = [(name, row) for name, row in existing.own.items() if name not in names]
+        # What its maker names no longer, and another state does, is that one's.
+        entries += [
+            {column: getattr(other, column) for column in COLUMNS} | {"made_at": row.made_at}
+            for name, row in gone
+            if existing.has_made(name, row)
+            for other in existing.others.get(name, ())[:1]
+        ]
+        moved = [row for name, row in existing.own.items() if named(row) != name]
+        ended = [row for _, row in gone] + [row for _, row in planned.taken_over] + moved
+        if ended:
+            await crud.forget(self._session, ended)
+        if entries:
+            await crud.note(self._session, entries)
+        return len(entries) + len(ended)
+
+    async def _may_change(self, found: Role | User | ApiKey | None) -> bool:
+        """Tell whether the actor could change this: whoever owns it keeps others from doing so."""
+        if self._actor.scopes >= ALL_SCOPES:
+            return True
         records = UserRecords(self._session, self._actor)
-        if isinstance(found, Role):
-            self._actor.require_power_over(scopes_named(found.scopes))
-        elif isinstance(found, User):
-            await records.require_power_over(found)
-        elif found is not None:
-            await records.require_power_over(await records.get(str(found.user_id)))
+        try:
+            if isinstance(found, Role):
+                self._actor.require_power_over(scopes_named(found.scopes))
+            elif found is not None:
+                user = found if isinstance(found, User) else await records.get(str(found.user_id))
+                await records.require_power_over(user)
+        except MissingScope:
+            return False
+        return True
+
+
+def entry_of(planned: Planned, resource: Resource, existing: Existing, made: dict[Name, Made | None]) -> dict[str, Any]:
+    """Return the row for what a state names, as it is after it was applied."""
+    name, new = resource.name, made.get(resource.name)
+    found = existing.there.get(name) or existing.renamed.get(name)
+    rows = [row for taken, row in planned.taken_over if taken == name]
+    own = existing.own.get(name)
+    rows = [own, *rows] if own is not None else rows
+    # The maker's, among those that it has from others.
+    kept = next((row for row in rows if existing.has_made(name, row)), None)
+    # A key stays known by the first id that it had: what it was rotated from is found from there.
+    first = next((row for row in rows if existing.is_about(name, row)), None)
+    is_new = new is not None and not (kept is not None and isinstance(found, ApiKey) and new.is_renewal)
+    return {
+        "owner": planned.owner,
+        "kind": name[0],
+        "name": name[1],
+        "target_id": new.target_id if is_new and new is not None
+        else getattr(found, "id", None) if first is None else first.target_id,
+        "made_at": new.created_at if is_new and new is not None else None if kept is None else kept.made_at,
+        "applied": resource.fields,
+    }  # fmt: skip
 
 
 def require_allowed(plan: Plan, how: ApplyOptions) -> None:

@@ -56,6 +56,15 @@ def test_a_folder_is_one_state(tmp_path: Path) -> None:
     found = loaded(tmp_path, f"owner: x\n{ROLE}", f"owner: x\n{people}", "users: [{email: b@example.com}]")
     assert [user["email"] for user in found["users"]] == ["a@example.com", "b@example.com"]
     assert [role["name"] for role in found["roles"]] == ["support"]
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "d.YAML").write_text("users:\nroles: []", encoding="utf-8")
+    assert loaded(tmp_path, f"owner: x\n{ROLE}", f"owner: x\n{people}", "users: [{email: b@example.com}]") == found
+    (tmp_path / "link").symlink_to(tmp_path / "more")
+    with pytest.raises(BadRequest, match="link to another folder"):
+        load([tmp_path])
+    (tmp_path / "link").unlink()
+    with pytest.raises(BadRequest, match="read once"):
+        load([Path("-"), Path("-")])
     # Where it is, and not where it would be if all were one file.
     with pytest.raises(InvalidInput) as refused:
         loaded(

@@ -103,7 +103,8 @@ async def test_from_one_owner_to_another(terminal: Terminal, database: asyncpg.C
     shared = {"users": [{"email": ADA, "full_name": "Ada"}]}
     for owner in ("one", "two"):
         assert (await terminal("apply", {"owner": owner} | shared)).code == 0
-    # Equal, and so nobody's but its maker's; to be the other's it is taken over, or changed.
+    # Both name it, so that it is not deleted with one of them.
+    assert (await terminal("plan", {"owner": "one"})).json()["changes"] == []
     planned = (await terminal("plan", {"owner": "two"} | shared, "--take-over")).json()
     assert (planned["changes"], planned["taken_over"]) == ([], [f"user {ADA} of one"])
     assert (await terminal("apply", {"owner": "two"} | shared, "--take-over")).json()["changed"] is True
@@ -120,15 +121,65 @@ async def test_from_one_owner_to_another(terminal: Terminal, database: asyncpg.C
 
 
 async def test_a_renamed_user_is_still_the_same(terminal: Terminal, database: asyncpg.Connection) -> None:
-    state = {"owner": "x", "users": [{"email": ADA, "full_name": "Ada"}]}
-    await terminal("apply", state)
+    state = {"owner": "x", "users": [{"email": ADA, "full_name": "Ada", "api_keys": [{"name": "k"}]}]}
+    assert (await terminal("apply", state, "--show-keys")).code == 0
     await terminal.run("update-user", ADA, "--email", BOB)
     (change,) = (await terminal("plan", state)).json()["changes"]
     assert (change["action"], change["fields"][0]["field"], change["fields"][0]["before"]) == ("update", "email", BOB)
     assert change["changed_by"].startswith("operator:")
+    assert changes((await terminal("plan", {"owner": "x"})).json()) == [f"delete api-key {ADA}/k", f"delete user {ADA}"]
+    # The file follows, and it is still theirs.
+    renamed = json.loads(json.dumps(state).replace(ADA, BOB))
+    assert (await terminal("apply", renamed)).json()["changes"] == []
+    assert changes((await terminal("plan", {"owner": "x"})).json()) == [f"delete api-key {BOB}/k", f"delete user {BOB}"]
+    # Or back again.
+    await terminal.run("update-user", BOB, "--email", ADA)
+    assert (await terminal("apply", state)).json()["changes"] == []
+    await terminal.run("update-user", ADA, "--email", "other@example.com")
     assert (await terminal("apply", state)).code == 0
     people = await database.fetch("SELECT email FROM users WHERE email <> $1", SUPERUSER)
     assert [row["email"] for row in people] == [ADA]
+    # Whoever takes the name is not who was meant.
+    await terminal.run("update-user", ADA, "--email", "other@example.com")
+    await terminal.run("create-user", ADA, "--no-password")
+    refused = await terminal("plan", state, "-o", "json")
+    assert (refused.code, json.loads(refused.err)["code"]) == (5, "owned-by-another")
+    assert "is another one" in refused.err
+
+
+async def test_nothing_of_a_rotated_key_survives(terminal: Terminal, database: asyncpg.Connection) -> None:
+    first = (await terminal("apply", STATE, "--show-keys")).json()["keys"][0]["id"]
+    successor = (await terminal.run("rotate-api-key", first, "-o", "ids")).out.strip()
+    assert (await terminal("apply", STATE)).json()["changes"] == []
+    await terminal.run("revoke-api-key", successor)
+    keyless = json.loads(json.dumps(STATE))
+    del keyless["service_accounts"][0]["api_keys"]
+    assert changes((await terminal("apply", keyless, "--yes")).json()) == ["delete api-key deploy/web site"]
+    assert await database.fetchval("SELECT count(*) FROM api_keys WHERE revoked_at IS NULL") == 0
+
+
+async def test_whoever_is_deactivated_waits_for_their_keys(terminal: Terminal, database: asyncpg.Connection) -> None:
+    state = {"owner": "x", "users": [{"email": ADA, "is_active": False, "api_keys": [{"name": "k"}]}]}
+    assert (await terminal("apply", state, "--show-keys")).code == 0
+    await database.execute("UPDATE api_keys SET expires_at = now() - interval '1 s'")
+    assert (await terminal("plan", state)).json()["changes"] == []
+    state["users"][0]["is_active"] = True  # type: ignore[index]
+    assert changes((await terminal("plan", state)).json()) == [f"update user {ADA}", f"create api-key {ADA}/k"]
+
+
+async def test_what_is_taken_over_from_many(terminal: Terminal, admin: httpx2.AsyncClient) -> None:
+    names = [f"role-{number}" for number in range(8)]
+    roles = {"roles": [{"name": name, "scopes": []} for name in names]}
+    for owner, more in (("one", {}), ("two", {"description": "x"})):
+        said = {"owner": owner, "roles": [role | more for role in roles["roles"]]}
+        assert (await terminal("apply", said)).code == 0
+    # It is the same plan in every process, and the maker's right comes with it.
+    digests = {(await terminal("plan", {"owner": "three"} | roles, "--take-over")).json()["digest"] for _ in range(3)}
+    answer = await admin.post("/v1/plan", json={"owner": "three"} | roles, params={"take_over": True})
+    assert digests == {answer.json()["digest"]}
+    assert (await terminal("apply", {"owner": "three"} | roles, "--take-over")).code == 0
+    assert changes((await terminal("plan", {"owner": "three"})).json()) == [f"delete role {name}" for name in names]
+    assert (await terminal("plan", {"owner": "one"})).json()["released"] == []
 
 
 async def test_every_key_of_a_name_ends_with_it(
