@@ -20,6 +20,7 @@ from api.state import crud
 from api.state.drift import tell_drift
 from api.state.executing import Executor, Made
 from api.state.existing import Existing, named, read
+from api.state.models import Ownership
 from api.state.planning import Planned, make_plan
 from api.state.resources import Name, Resource, current, resources
 from api.state.schemas import MOST, Applied, ApplyOptions, ExportStateOptions, Plan, PlanOptions, State, UserState
@@ -194,15 +195,19 @@ class StateService:
         What is as it should be is its owner's too, if the actor could change it: nobody else's state deletes it then.
         """
         entries = []
+        taken: dict[Name, list[Ownership]] = {}
+        for name, row in planned.taken_over:
+            taken.setdefault(name, []).append(row)
         for resource in wanted:
             name, own = resource.name, existing.own.get(resource.name)
-            entry = entry_of(planned, resource, existing, made)
+            rows = [row for row in (own, *taken.get(name, ())) if row is not None]
+            entry = entry_of(planned.owner, resource, existing, rows, made.get(name))
             if own is not None and all(getattr(own, column) == value for column, value in entry.items()):
                 continue
             found = existing.there.get(name) or existing.renamed.get(name)
             if name in made or await self._may_change(found):
                 entries.append(entry)
-            elif any(name == taken for taken, _ in planned.taken_over):
+            elif name in taken:
                 raise MissingScope(f"{name[0]} {name[1]}: whoever takes it over must be able to change it")
         for name, _ in planned.released:
             if not await self._may_change(existing.there.get(name) or existing.renamed.get(name)):
@@ -240,27 +245,28 @@ class StateService:
         return True
 
 
-def entry_of(planned: Planned, resource: Resource, existing: Existing, made: dict[Name, Made | None]) -> dict[str, Any]:
-    """Return the row for what a state names, as it is after it was applied."""
-    name, new = resource.name, made.get(resource.name)
+def entry_of(
+    owner: str, resource: Resource, existing: Existing, rows: list[Ownership], new: Made | None
+) -> dict[str, Any]:
+    """Return the row for what a state names, in the place of these rows, as it is after it was applied."""
+    name = resource.name
     found = existing.there.get(name) or existing.renamed.get(name)
-    rows = [row for taken, row in planned.taken_over if taken == name]
-    own = existing.own.get(name)
-    rows = [own, *rows] if own is not None else rows
     # The maker's, among those that it has from others.
-    kept = next((row for row in rows if existing.has_made(name, row)), None)
-    # A key stays known by the first id that it had: what it was rotated from is found from there.
-    first = next((row for row in rows if existing.is_about(name, row)), None)
-    is_new = new is not None and not (kept is not None and isinstance(found, ApiKey) and new.is_renewal)
+    made = next((row for row in rows if existing.has_made(name, row)), None)
+    # A key stays known by the first id that it had: what it was rotated to is found from there.
+    known = next((row for row in rows if existing.is_about(name, row)), None)
+    target_id = getattr(found, "id", None) if known is None else known.target_id
+    made_at = None if made is None else made.made_at
+    if new is not None and not (new.is_renewal and made is not None):
+        target_id, made_at = new.target_id, new.created_at
     return {
-        "owner": planned.owner,
+        "owner": owner,
         "kind": name[0],
         "name": name[1],
-        "target_id": new.target_id if is_new and new is not None
-        else getattr(found, "id", None) if first is None else first.target_id,
-        "made_at": new.created_at if is_new and new is not None else None if kept is None else kept.made_at,
+        "target_id": target_id,
+        "made_at": made_at,
         "applied": resource.fields,
-    }  # fmt: skip
+    }
 
 
 def require_allowed(plan: Plan, how: ApplyOptions) -> None:
