@@ -270,7 +270,7 @@ async def test_no_password_makes_the_strength_check_think_for_long() -> None:
 @pytest.mark.usefixtures("dear_passwords")
 async def test_more_than_the_queue_holds_is_told_to_come_back(client: httpx2.AsyncClient, superuser: User) -> None:
     answers = await asyncio.gather(
-        *(ask(client, grant_type="password", username=SUPERUSER, password="wrong") for _ in range(120))
+        *(ask(client, grant_type="password", username=SUPERUSER, password="wrong") for _ in range(300))
     )
     statuses = {answer.status_code for answer in answers}
     assert statuses == {400, 503}
