@@ -48,6 +48,10 @@ class Existing:
             return row.made_at in {None, found.created_at}
         return found is not None and (row.target_id == found.id or row.target_id in self.ids.get(name, ()))
 
+    def others_about(self, name: Name) -> list[Ownership]:
+        """Return what other owners' states say of what has this name now."""
+        return [row for row in self.others.get(name, ()) if self.is_about(name, row)]
+
     def has_made(self, name: Name, row: Ownership) -> bool:
         """Tell whether a row's owner made what has this name now."""
         return row.made_at is not None and self.is_about(name, row)

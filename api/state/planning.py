@@ -94,7 +94,7 @@ def make_plan(owner: str, wanted: list[Resource], existing: Existing, *, take_ov
         for name, row in gone
         if (found := existing.there.get(name) or existing.renamed.get(name)) is not None
         and existing.has_made(name, row)
-        and not existing.others.get(name)
+        and not existing.others_about(name)
     ]
     deletions.sort(key=lambda step: (DELETED.index(step.change.kind), step.change.name))
     require_possible(wanted, steps, deletions, existing)

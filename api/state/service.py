@@ -205,7 +205,8 @@ class StateService:
             if own is not None and all(getattr(own, column) == value for column, value in entry.items()):
                 continue
             found = existing.there.get(name) or existing.renamed.get(name)
-            if name in made or await self._may_change(found):
+            # What is not there, as a key of somebody deactivated, is nobody's yet.
+            if name in made or (found is not None and await self._may_change(found)):
                 entries.append(entry)
             elif name in taken:
                 raise MissingScope(f"{name[0]} {name[1]}: whoever takes it over must be able to change it")
@@ -219,7 +220,7 @@ class StateService:
             {column: getattr(other, column) for column in COLUMNS} | {"made_at": row.made_at}
             for name, row in gone
             if existing.has_made(name, row)
-            for other in existing.others.get(name, ())[:1]
+            for other in existing.others_about(name)[:1]
         ]
         moved = [row for name, row in existing.own.items() if named(row) != name]
         ended = [row for _, row in gone] + [row for _, row in planned.taken_over] + moved

@@ -163,6 +163,12 @@ async def test_whoever_is_deactivated_waits_for_their_keys(terminal: Terminal, d
     assert (await terminal("apply", state, "--show-keys")).code == 0
     await database.execute("UPDATE api_keys SET expires_at = now() - interval '1 s'")
     assert (await terminal("plan", state)).json()["changes"] == []
+    # Nor is what is not there anybody's.
+    assert await database.fetchval("SELECT count(*) FROM ownerships WHERE owner = 'y'") == 0
+    other = {"owner": "y", "users": [{"email": ADA, "api_keys": [{"name": "another"}]}]}
+    assert (await terminal("apply", other)).code == 0
+    owned = await database.fetch("SELECT kind FROM ownerships WHERE owner = 'y'")
+    assert [row["kind"] for row in owned] == ["user"]
     state["users"][0]["is_active"] = True  # type: ignore[index]
     assert changes((await terminal("plan", state)).json()) == [f"update user {ADA}", f"create api-key {ADA}/k"]
 
@@ -180,6 +186,12 @@ async def test_what_is_taken_over_from_many(terminal: Terminal, admin: httpx2.As
     assert (await terminal("apply", {"owner": "three"} | roles, "--take-over")).code == 0
     assert changes((await terminal("plan", {"owner": "three"})).json()) == [f"delete role {name}" for name in names]
     assert (await terminal("plan", {"owner": "one"})).json()["released"] == []
+    # A row about what is gone keeps nobody from deleting what has its name now.
+    person = {"users": [{"email": ADA}]}
+    assert (await terminal("apply", {"owner": "one"} | person)).code == 0
+    await terminal.run("delete-user", ADA, "--yes")
+    assert (await terminal("apply", {"owner": "two", "roles": []} | person)).code == 0
+    assert f"delete user {ADA}" in changes((await terminal("plan", {"owner": "two"})).json())
 
 
 async def test_every_key_of_a_name_ends_with_it(
