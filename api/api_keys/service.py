@@ -190,12 +190,18 @@ class ApiKeyService:
 
 
 def is_as_wanted(key: ApiKey, new: ApiKeyCreate) -> bool:
-    """Tell whether a live key is what would be issued, and is not near its end."""
+    """Tell whether a live key is what would be issued, and does not end soon."""
     lifetime = None if key.expires_at is None else key.expires_at - key.created_at
     wanted = None if new.expires_in is None else timedelta(seconds=new.expires_in)
     same = (key.name, set(key.scopes), key.networks, lifetime) == (new.name, set(new.scopes), new.networks, wanted)
-    left = None if key.expires_at is None else key.expires_at - datetime.now(UTC)
-    return same and key.successor_id is None and (left is None or wanted is None or left > wanted / 3)
+    return same and key.successor_id is None and not ends_soon(key)
+
+
+def ends_soon(key: ApiKey) -> bool:
+    """Tell whether a key has no more than a third of its life left, so that the next one is due."""
+    if key.expires_at is None:
+        return False
+    return key.expires_at - datetime.now(UTC) <= (key.expires_at - key.created_at) / 3
 
 
 def read(row: OwnedKey) -> dict[str, object]:

@@ -40,9 +40,13 @@ class Existing:
     renamed: dict[Name, User] = field(default_factory=dict)
     scopes: dict[str, list[str]] = field(default_factory=dict)
 
+    def found(self, name: Name) -> Role | User | ApiKey | None:
+        """Return what has this name, or had it when the owner's state named it."""
+        return self.there.get(name) or self.renamed.get(name)
+
     def is_about(self, name: Name, row: Ownership) -> bool:
         """Tell whether a row is about what has this name now, and not about another one that had it."""
-        found = self.there.get(name) or self.renamed.get(name)
+        found = self.found(name)
         if isinstance(found, Role):
             # It has no id; a row whose owner did not make it is as good as it can be.
             return row.made_at in {None, found.created_at}

@@ -3,10 +3,10 @@
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 from api.api_keys.models import ApiKey
+from api.api_keys.service import ends_soon
 from api.core.actor import ALL_SCOPES
 from api.core.errors import MAX_ERRORS, ApictlError, FieldError, InvalidInput, Kind
 from api.roles.models import Role
@@ -92,12 +92,12 @@ def make_plan(owner: str, wanted: list[Resource], existing: Existing, *, take_ov
     deletions = [
         Step(change("delete", name, []), None, found)
         for name, row in gone
-        if (found := existing.there.get(name) or existing.renamed.get(name)) is not None
+        if (found := existing.found(name)) is not None
         and existing.has_made(name, row)
         and not existing.others_about(name)
     ]
     deletions.sort(key=lambda step: (DELETED.index(step.change.kind), step.change.name))
-    require_possible(wanted, steps, deletions, existing)
+    require_possible(wanted_by_name, steps, deletions, existing)
     deleted = {step.name for step in deletions}
     return Planned(
         owner,
@@ -113,7 +113,7 @@ def is_asleep(resource: Resource, wanted: Mapping[Name, Resource], existing: Exi
     if not resource.account:
         return False
     name = account_name(resource)
-    found = existing.there.get(name) or existing.renamed.get(name)
+    found = existing.found(name)
     return isinstance(found, User) and not found.is_active and wanted[name].fields.get("is_active") is not True
 
 
@@ -125,23 +125,20 @@ def account_name(key: Resource) -> Name:
 def step_of(resource: Resource, existing: Existing, *, take_over: bool) -> Step | None:
     """Return what it takes to have a resource as it is desired; None if it is so."""
     name = resource.name
-    found, own = existing.there.get(name), existing.own.get(name)
-    renamed = existing.renamed.get(name)
-    if found is None and renamed is None:
+    found, own, renamed = existing.found(name), existing.own.get(name), existing.renamed.get(name)
+    if found is None:
         new = [FieldChange(field=field, before=None, after=value) for field, value in resource.fields.items()]
         return Step(change("create", name, new), resource, None)
-    if renamed is not None:
-        found = renamed
-    assert found is not None  # noqa: S101 - one of both
     is_own = own is not None and existing.is_about(name, own)
     fields = differing(resource.fields, current(found), own if is_own else None)
     if renamed is not None:
         fields.insert(0, FieldChange(field="email", before=renamed.email, after=name[1], is_drift=True))
     if not fields:
-        ends = ends_soon(found) if own is not None and existing.has_made(name, own) else None
-        if ends is None:
+        is_made = own is not None and existing.has_made(name, own)
+        if not (is_made and isinstance(found, ApiKey) and found.expires_at is not None and ends_soon(found)):
             return None
-        return Step(change("renew", name, [FieldChange(field="expires_at", before=ends, after=None)]), resource, found)
+        ends = FieldChange(field="expires_at", before=found.expires_at.isoformat(), after=None)
+        return Step(change("renew", name, [ends]), resource, found)
     if not take_over:
         require_own(resource, fields, existing)
     return Step(change("replace" if isinstance(found, ApiKey) else "update", name, fields), resource, found)
@@ -171,23 +168,14 @@ def require_own(resource: Resource, fields: list[FieldChange], existing: Existin
         )
 
 
-def ends_soon(found: Role | User | ApiKey) -> str | None:
-    """Return when a key ends that has less than a third of its life left."""
-    if not isinstance(found, ApiKey) or found.expires_at is None:
-        return None
-    left = found.expires_at - datetime.now(UTC)
-    return found.expires_at.isoformat() if left < (found.expires_at - found.created_at) / 3 else None
-
-
 def require_possible(
-    wanted: Iterable[Resource], steps: Iterable[Step], deletions: Iterable[Step], existing: Existing
+    resources: Mapping[Name, Resource], steps: Iterable[Step], deletions: Iterable[Step], existing: Existing
 ) -> None:
     """Go on only if every role that is named will be there, and every new key's owner may have it.
 
     Raises:
         InvalidInput: It is not so; each error has its place in the state.
     """
-    resources = {resource.name: resource for resource in wanted}
     scopes = existing.scopes | {
         name: resource.fields["scopes"] for (kind, name), resource in resources.items() if kind == "role"
     }
@@ -207,11 +195,11 @@ def require_possible(
 
 
 def refused_key(
-    key: Resource, resources: dict[Name, Resource], existing: Existing, scopes: dict[str, list[str]]
+    key: Resource, resources: Mapping[Name, Resource], existing: Existing, scopes: dict[str, list[str]]
 ) -> Iterable[FieldError]:
     """Yield why an account cannot have a key, as it will be then."""
     name = account_name(key)
-    found = existing.there.get(name) or existing.renamed.get(name)
+    found = existing.found(name)
     fields = (current(found) if found is not None else {}) | resources[name].fields
     held = {scope for role in fields.get("roles", ()) for scope in scopes.get(role, ())}
     beyond = sorted(set(key.fields["scopes"]) - (ALL_SCOPES if fields.get("is_superuser") else held))

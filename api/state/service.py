@@ -204,14 +204,14 @@ class StateService:
             entry = entry_of(planned.owner, resource, existing, rows, made.get(name))
             if own is not None and all(getattr(own, column) == value for column, value in entry.items()):
                 continue
-            found = existing.there.get(name) or existing.renamed.get(name)
+            found = existing.found(name)
             # What is not there, as a key of somebody deactivated, is nobody's yet.
             if name in made or (found is not None and await self._may_change(found)):
                 entries.append(entry)
             elif name in taken:
                 raise MissingScope(f"{name[0]} {name[1]}: whoever takes it over must be able to change it")
         for name, _ in planned.released:
-            if not await self._may_change(existing.there.get(name) or existing.renamed.get(name)):
+            if not await self._may_change(existing.found(name)):
                 raise MissingScope(f"{name[0]} {name[1]}: whoever lets it go must be able to change it")
         names = {resource.name for resource in wanted}
         gone = [(name, row) for name, row in existing.own.items() if name not in names]
@@ -251,7 +251,7 @@ def entry_of(
 ) -> dict[str, Any]:
     """Return the row for what a state names, in the place of these rows, as it is after it was applied."""
     name = resource.name
-    found = existing.there.get(name) or existing.renamed.get(name)
+    found = existing.found(name)
     # The maker's, among those that it has from others.
     made = next((row for row in rows if existing.has_made(name, row)), None)
     # A key stays known by the first id that it had: what it was rotated to is found from there.
