@@ -150,12 +150,12 @@ def read(files: list[Path]) -> "Files":
 
 async def placed(said: "Files", work: "Coroutine[Any, Any, Any]") -> Any:
     """Await something about a state; a refusal of what it says has its places."""
-    from api.core.errors import InvalidInput
+    from api.core.errors import ApictlError
     from cli.state_files import located
 
     try:
         return await work
-    except InvalidInput as error:
+    except ApictlError as error:
         raise located(error, said.loaded) from None
 
 

@@ -11,7 +11,7 @@ from cli.documents import Loaded, files_of, parsed
 from cli.secrets import decoded, read_private
 
 if TYPE_CHECKING:
-    from api.core.errors import InvalidInput
+    from api.core.errors import ApictlError
     from api.state.schemas import State
 
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
@@ -49,9 +49,9 @@ class Files:
     loaded: Loaded
 
 
-def located(refused: "InvalidInput", loaded: Loaded) -> "InvalidInput":
+def located(refused: "ApictlError", loaded: Loaded) -> "ApictlError":
     """Return a refusal of what a state says, with the place of each part that is refused."""
-    from api.core.errors import FieldError, InvalidInput
+    from api.core.errors import FieldError
 
     errors = [
         FieldError(item["field"], f"{loaded.place(where(item['field']))}: {item['message']}", item["code"])
@@ -59,7 +59,7 @@ def located(refused: "InvalidInput", loaded: Loaded) -> "InvalidInput":
     ]
     if not errors:
         return refused
-    return InvalidInput(f"{errors[0]['field']}: {errors[0]['message']}", errors=errors, hint=refused.hint)
+    return type(refused)(f"{errors[0]['field']}: {errors[0]['message']}", errors=errors, hint=refused.hint)
 
 
 def where(field_name: str) -> tuple[str | int, ...]:

@@ -1,5 +1,6 @@
 """README's commands, run as they are written, in a shell on a terminal; their answers are compared with README's."""
 
+import os
 import re
 import signal
 import socket
@@ -60,7 +61,9 @@ def environment(tmp_path: Path) -> dict[str, str]:
     """A newcomer's: no database is configured; the data go elsewhere than into the developer's own folder."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    return bare_environment(APICTL_HOME=str(tmp_path / "home"), APICTL_LISTEN_PORT=str(port), PS1=PROMPT)
+    # Also if a virtual environment is active here: where apictl is found, its name is all that a newcomer is told.
+    path = os.pathsep.join(part for part in os.get_exec_path() if not (Path(part) / "apictl").exists())
+    return bare_environment(APICTL_HOME=str(tmp_path / "home"), APICTL_LISTEN_PORT=str(port), PS1=PROMPT, PATH=path)
 
 
 def ask(shell: Terminal, command: str) -> str:

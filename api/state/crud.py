@@ -9,6 +9,7 @@ from sqlalchemy import ARRAY, Text, Uuid, and_, any_, delete, func, literal, or_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.api_keys.models import ApiKey
 from api.audit.models import AuditEntry
 from api.state.models import Ownership
 
@@ -21,19 +22,23 @@ async def try_lock(session: AsyncSession) -> bool:
     return bool(got)
 
 
-async def owned_by(session: AsyncSession, owner: str) -> Sequence[Ownership]:
-    """Return what an owner has, in the order of kinds and names."""
-    statement = select(Ownership).where(Ownership.owner == owner).order_by(Ownership.kind, Ownership.name)
-    return (await session.scalars(statement)).all()
+async def owned_by(session: AsyncSession, owner: str) -> list[tuple[Ownership, UUID | None]]:
+    """Return what an owner has, with whose account it is about, in the order of kinds and names."""
+    statement = select(Ownership, func.coalesce(ApiKey.user_id, Ownership.target_id))
+    statement = statement.outerjoin(ApiKey, ApiKey.id == Ownership.target_id).where(Ownership.owner == owner)
+    rows = await session.execute(statement.order_by(Ownership.kind, Ownership.name))
+    return [(row, user_id) for row, user_id in rows]
 
 
 async def owned_by_others(
-    session: AsyncSession, owner: str, kinds: Collection[str], names: Collection[str]
+    session: AsyncSession, owner: str, *, roles: Collection[str], target_ids: Collection[UUID]
 ) -> Sequence[Ownership]:
-    """Return what others have that is of one of these kinds and has one of these names."""
+    """Return what others have of these roles, and of the accounts and keys with these ids."""
     statement = select(Ownership).where(
-        Ownership.kind == any_(literal([*kinds], ARRAY(Text))),
-        Ownership.name == any_(literal([*names], ARRAY(Text))),
+        or_(
+            and_(Ownership.kind == "role", Ownership.name == any_(literal([*roles], ARRAY(Text)))),
+            Ownership.target_id == any_(literal([*target_ids], ARRAY(Uuid))),
+        ),
         Ownership.owner != owner,
     )
     return (await session.scalars(statement.order_by(Ownership.applied_at, Ownership.owner))).all()

@@ -22,7 +22,7 @@ from api.service_accounts.service import ServiceAccountService
 from api.state.existing import Existing
 from api.state.planning import Step
 from api.state.resources import Resource
-from api.state.schemas import IssuedKey, UserState
+from api.state.schemas import IssuedKey
 from api.users.models import User
 from api.users.schemas import UserCreate, UserUpdate
 from api.users.service import UserService
@@ -123,9 +123,8 @@ class Executor:
         values = changed(step)
         if isinstance(step.found, User):
             made, ref, held = None, str(step.found.id), [*step.found.roles]
-            renamed = {name: values[name] for name in ("email", "full_name") if name in values}
-            if renamed:
-                await self._users.update_user(ref, UserUpdate(**renamed))
+            if "full_name" in values:
+                await self._users.update_user(ref, UserUpdate(full_name=values["full_name"]))
             if "is_superuser" in values:
                 await (self._users.promote_user if values["is_superuser"] else self._users.demote_user)(ref)
             if "is_active" in values:
@@ -144,10 +143,10 @@ class Executor:
 
     async def _new_account(self, resource: Resource) -> Made:
         full_name = resource.fields.get("full_name", "")
-        if isinstance(resource.state, UserState):
-            new = UserCreate(email=resource.state.email, full_name=full_name)
+        if resource.name[0] == "user":
+            new = UserCreate(email=resource.name[1], full_name=full_name)
             outcome = await self._users.create_user(
-                new, is_superuser=bool(resource.state.is_superuser), hashed=self.hashes.get(new.email)
+                new, is_superuser=resource.fields.get("is_superuser", False), hashed=self.hashes.get(new.email)
             )
         else:
             machine = ServiceAccountCreate(name=resource.name[1], full_name=full_name)

@@ -18,12 +18,15 @@ class Ownership(Base):
     """
 
     __tablename__ = "ownerships"
-    __table_args__ = (Index("ix_ownerships_kind_name", "kind", "name"),)
+    __table_args__ = (
+        Index("ix_ownerships_kind_name", "kind", "name"),
+        Index("ix_ownerships_target_id", "target_id"),
+    )
 
     owner: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)
     kind: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)
     name: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)
-    # A user's or a key's; None for a role.
+    # A user's or a key's, by which it is found whatever it is called by now; None for a role.
     target_id: Mapped[UUID | None]
     # When the owner made it, which is when it was created: another one of the same name is not theirs. None: it was
     # there before, and so is never theirs to delete.

@@ -1,7 +1,7 @@
 """What it takes to get to a state, in the order in which it can be done."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,14 +10,23 @@ from api.api_keys.service import ends_soon
 from api.core.actor import ALL_SCOPES
 from api.core.errors import MAX_ERRORS, ApictlError, FieldError, InvalidInput, Kind
 from api.roles.models import Role
-from api.state.existing import Existing
+from api.state.existing import Existing, named
 from api.state.models import Ownership
-from api.state.resources import Name, Resource, current, differing
+from api.state.resources import Name, Resource, account_of, current, differing
 from api.state.schemas import Action, Change, FieldChange, Plan
 from api.users.models import User
 
 # What is deleted, in this order: keys before their owners, and roles when nobody has them any more.
 DELETED: Final = ("api-key", "user", "service-account", "role")
+
+# What to do about what is not this state's, by the code of the error.
+TAKE_OVER: Final = "take it over: --take-over, over HTTP take_over=true"
+HINTS: Final = {
+    "renamed": "name it so in the state, or rename it back",
+    "another-one": f"look whose it is; if it is to be so, {TAKE_OVER}",
+    "says-otherwise": f"let one of the two name it, or {TAKE_OVER}",
+    "not-made-here": f"give yours another name, or {TAKE_OVER}",
+}
 
 
 class OwnedByAnother(ApictlError):
@@ -77,34 +86,34 @@ def make_plan(owner: str, wanted: list[Resource], existing: Existing, *, take_ov
     """Compare what is desired with what there is.
 
     Raises:
-        OwnedByAnother: Another owner's state says otherwise; or a key would end that no owner has made.
+        OwnedByAnother: What the state names is, by now, something else, or says somebody else's state otherwise.
         InvalidInput: It cannot be done: a role that there is not, or a scope that a key's owner does not hold.
     """
     wanted_by_name = {resource.name: resource for resource in wanted}
     steps = [
         step
         for resource in wanted
-        if not is_asleep(resource, wanted_by_name, existing)
-        and (step := step_of(resource, existing, take_over=take_over)) is not None
+        if not is_asleep(resource, wanted_by_name, existing) and (step := step_of(resource, existing)) is not None
     ]
+    require_own(wanted_by_name, steps, existing, take_over=take_over)
+    unchanged = len(wanted) - len(steps)
     steps.sort(key=lambda step: step.takes_power)
     gone = [(name, row) for name, row in existing.own.items() if name not in wanted_by_name]
     deletions = [
-        Step(change("delete", name, []), None, found)
+        Step(change("delete", name, []), None, existing.there[name])
         for name, row in gone
-        if (found := existing.found(name)) is not None
-        and existing.has_made(name, row)
-        and not existing.others_about(name)
+        if row.made_at is not None and name not in existing.others
     ]
     deletions.sort(key=lambda step: (DELETED.index(step.change.kind), step.change.name))
     require_possible(wanted_by_name, steps, deletions, existing)
     deleted = {step.name for step in deletions}
+    released = [(name, row) for name, row in gone if name not in deleted]
     return Planned(
         owner,
-        steps + deletions,
+        [*steps, *roles_taken([name for name, _ in released], deleted, existing), *deletions],
         [(name, row) for name in wanted_by_name for row in existing.others.get(name, ())] if take_over else [],
-        [(name, row) for name, row in gone if name not in deleted and existing.is_about(name, row)],
-        len(wanted) - len(steps),
+        released,
+        unchanged,
     )
 
 
@@ -112,60 +121,90 @@ def is_asleep(resource: Resource, wanted: Mapping[Name, Resource], existing: Exi
     """Tell whether it is a key of somebody who is and stays deactivated: nothing is made or renewed for them."""
     if not resource.account:
         return False
-    name = account_name(resource)
-    found = existing.found(name)
+    name = account_of(resource.name)
+    found = existing.there.get(name)
     return isinstance(found, User) and not found.is_active and wanted[name].fields.get("is_active") is not True
 
 
-def account_name(key: Resource) -> Name:
-    """Return what a key's owner is by."""
-    return ("user" if "@" in key.account else "service-account", key.account)
-
-
-def step_of(resource: Resource, existing: Existing, *, take_over: bool) -> Step | None:
+def step_of(resource: Resource, existing: Existing) -> Step | None:
     """Return what it takes to have a resource as it is desired; None if it is so."""
     name = resource.name
-    found, own, renamed = existing.found(name), existing.own.get(name), existing.renamed.get(name)
+    found, own = existing.there.get(name), existing.own.get(name)
     if found is None:
         new = [FieldChange(field=field, before=None, after=value) for field, value in resource.fields.items()]
         return Step(change("create", name, new), resource, None)
-    is_own = own is not None and existing.is_about(name, own)
-    fields = differing(resource.fields, current(found), own if is_own else None)
-    if renamed is not None:
-        fields.insert(0, FieldChange(field="email", before=renamed.email, after=name[1], is_drift=True))
-    if not fields:
-        is_made = own is not None and existing.has_made(name, own)
-        if not (is_made and isinstance(found, ApiKey) and found.expires_at is not None and ends_soon(found)):
-            return None
-        ends = FieldChange(field="expires_at", before=found.expires_at.isoformat(), after=None)
-        return Step(change("renew", name, [ends]), resource, found)
-    if not take_over:
-        require_own(resource, fields, existing)
-    return Step(change("replace" if isinstance(found, ApiKey) else "update", name, fields), resource, found)
+    fields = differing(resource.fields, current(found), own)
+    if fields:
+        return Step(change("replace" if isinstance(found, ApiKey) else "update", name, fields), resource, found)
+    is_made = own is not None and own.made_at is not None
+    if not (is_made and isinstance(found, ApiKey) and found.expires_at is not None and ends_soon(found)):
+        return None
+    ends = FieldChange(field="expires_at", before=found.expires_at.isoformat(), after=None)
+    return Step(change("renew", name, [ends]), resource, found)
 
 
-def require_own(resource: Resource, fields: list[FieldChange], existing: Existing) -> None:
-    """Go on only if nobody else's state says of these fields what this one does not.
+def roles_taken(released: Iterable[Name], deleted: Collection[Name], existing: Existing) -> Iterator[Step]:
+    """Yield what takes the roles that end from accounts that are let go; not those that another state gives them."""
+    for name in released:
+        found = existing.there[name]
+        if not isinstance(found, User):
+            continue
+        given = {role for row in existing.others.get(name, ()) for role in row.applied.get("roles", ())}
+        left = [role for role in found.roles if role in given or ("role", role) not in deleted]
+        if left != found.roles:
+            fields = [FieldChange(field="roles", before=found.roles, after=left)]
+            yield Step(change("update", name, fields), Resource(name, "", {"roles": left}), found)
+
+
+def require_own(wanted: Mapping[Name, Resource], steps: Iterable[Step], existing: Existing, *, take_over: bool) -> None:
+    """Go on only if each name means what it meant, and nobody else's state says otherwise, unless that is taken over.
 
     Raises:
-        OwnedByAnother: One does; or it is a key that this owner has not made, and that would end.
+        OwnedByAnother: It is not so; each error has its place in the state.
     """
-    kind, name = resource.name
-    own = existing.own.get(resource.name)
-    hint = "let one of the two name it, or take it over: --take-over, over HTTP take_over=true"
-    for row in existing.others.get(resource.name, ()):
-        if any(row.applied.get(field.field, field.after) != field.after for field in fields):
-            raise OwnedByAnother(f"{kind} {name} is in the state of {row.owner}, which says otherwise", hint=hint)
-    if kind in {"user", "service-account"} and own is not None and not existing.is_about(resource.name, own):
+    errors = [*renamed(wanted, existing)]
+    if not take_over:
+        errors += another_one(wanted, existing)
+        errors += (error for step in steps for error in not_own(step, existing))
+    if errors:
+        first = errors[0]
         raise OwnedByAnother(
-            f"{kind} {name} is another one than this state has set: it was made again, or has taken the name",
-            hint="look whose it is; if it is to be so, take it over: --take-over, over HTTP take_over=true",
+            f"{first['field']}: {first['message']}", errors=errors[:MAX_ERRORS], hint=HINTS[first["code"]]
         )
-    if kind == "api-key" and not (own is not None and existing.has_made(resource.name, own)):
-        raise OwnedByAnother(
-            f"There is an API key {name} that this state has not made, and it would end",
-            hint="give yours another name, or take it over: --take-over, over HTTP take_over=true",
-        )
+
+
+def renamed(wanted: Mapping[Name, Resource], existing: Existing) -> Iterator[FieldError]:
+    """Yield what the state has set by a name that it has no more, unless the state has its account by the new one."""
+    moved = {named(row): name for name, row in existing.own.items() if account_of(name) not in wanted}
+    for name, resource in wanted.items():
+        if moved.get(name, name) != name:
+            yield FieldError(resource.where, f"{name[0]} {name[1]} is {moved[name][1]} by now", "renamed")
+
+
+def another_one(wanted: Mapping[Name, Resource], existing: Existing) -> Iterator[FieldError]:
+    """Yield the accounts that have the names of those that the state has set."""
+    for name, resource in wanted.items():
+        if name in existing.lost and name not in existing.own and isinstance(existing.there.get(name), User):
+            what = (
+                f"{name[0]} {name[1]} is another one than this state has set: it was made again, or has taken the name"
+            )
+            yield FieldError(resource.where, what, "another-one")
+
+
+def not_own(step: Step, existing: Existing) -> Iterator[FieldError]:
+    """Yield what a step would change of what another state says, or of a key that this state has not made."""
+    if step.resource is None or step.found is None:
+        return
+    kind, name = step.name
+    own = existing.own.get(step.name)
+    for row in existing.others.get(step.name, ()):
+        if any(row.applied.get(field.field, field.after) != field.after for field in step.change.fields):
+            what = f"{kind} {name} is in the state of {row.owner}, which says otherwise"
+            yield FieldError(step.resource.where, what, "says-otherwise")
+            return
+    if step.change.action == "replace" and (own is None or own.made_at is None):
+        what = f"there is an API key {name} that this state has not made, and it would end"
+        yield FieldError(step.resource.where, what, "not-made-here")
 
 
 def require_possible(
@@ -198,8 +237,8 @@ def refused_key(
     key: Resource, resources: Mapping[Name, Resource], existing: Existing, scopes: dict[str, list[str]]
 ) -> Iterable[FieldError]:
     """Yield why an account cannot have a key, as it will be then."""
-    name = account_name(key)
-    found = existing.found(name)
+    name = account_of(key.name)
+    found = existing.there.get(name)
     fields = (current(found) if found is not None else {}) | resources[name].fields
     held = {scope for role in fields.get("roles", ()) for scope in scopes.get(role, ())}
     beyond = sorted(set(key.fields["scopes"]) - (ALL_SCOPES if fields.get("is_superuser") else held))

@@ -29,7 +29,6 @@ class Resource:
 
     name: Name
     where: str
-    state: Desired
     fields: dict[str, Any]
     account: str = ""
 
@@ -60,7 +59,15 @@ def resource(kind: Kind, name: str, where: str, state: Desired, *, account: str 
     if kind != "api-key":
         # There, null says something: no end, and from everywhere.
         fields = {name: value for name, value in fields.items() if value is not None}
-    return Resource((kind, name), where, state, fields, account)
+    return Resource((kind, name), where, fields, account)
+
+
+def account_of(name: Name) -> Name:
+    """Return the name of a key's account; of anything else, its own."""
+    if name[0] != "api-key":
+        return name
+    account = name[1].partition("/")[0]
+    return ("user" if "@" in account else "service-account", account)
 
 
 def current(found: Role | User | ApiKey) -> dict[str, Any]:

@@ -195,42 +195,45 @@ class StateService:
         What is as it should be is its owner's too, if the actor could change it: nobody else's state deletes it then.
         """
         entries = []
+        ended = [row for _, row in planned.taken_over]
         taken: dict[Name, list[Ownership]] = {}
         for name, row in planned.taken_over:
             taken.setdefault(name, []).append(row)
         for resource in wanted:
             name, own = resource.name, existing.own.get(resource.name)
-            rows = [row for row in (own, *taken.get(name, ())) if row is not None]
+            rows = [*([] if own is None else [own]), *taken.get(name, ())]
             entry = entry_of(planned.owner, resource, existing, rows, made.get(name))
             if own is not None and all(getattr(own, column) == value for column, value in entry.items()):
                 continue
-            found = existing.found(name)
+            found = existing.there.get(name)
             # What is not there, as a key of somebody deactivated, is nobody's yet.
             if name in made or (found is not None and await self._may_change(found)):
                 entries.append(entry)
+                if own is not None and named(own) != name:
+                    ended.append(own)
             elif name in taken:
                 raise MissingScope(f"{name[0]} {name[1]}: whoever takes it over must be able to change it")
         for name, _ in planned.released:
-            if not await self._may_change(existing.found(name)):
+            if not await self._may_change(existing.there[name]):
                 raise MissingScope(f"{name[0]} {name[1]}: whoever lets it go must be able to change it")
         names = {resource.name for resource in wanted}
         gone = [(name, row) for name, row in existing.own.items() if name not in names]
+        ended += [row for _, row in gone]
+        ended += [row for name, row in existing.lost.items() if name not in names or named(row) != name]
         # What its maker names no longer, and another state does, is that one's.
         entries += [
             {column: getattr(other, column) for column in COLUMNS} | {"made_at": row.made_at}
             for name, row in gone
-            if existing.has_made(name, row)
-            for other in existing.others_about(name)[:1]
+            if row.made_at is not None
+            for other in existing.others.get(name, ())[:1]
         ]
-        moved = [row for name, row in existing.own.items() if named(row) != name]
-        ended = [row for _, row in gone] + [row for _, row in planned.taken_over] + moved
         if ended:
             await crud.forget(self._session, ended)
         if entries:
             await crud.note(self._session, entries)
         return len(entries) + len(ended)
 
-    async def _may_change(self, found: Role | User | ApiKey | None) -> bool:
+    async def _may_change(self, found: Role | User | ApiKey) -> bool:
         """Tell whether the actor could change this: whoever owns it keeps others from doing so."""
         if self._actor.scopes >= ALL_SCOPES:
             return True
@@ -238,7 +241,7 @@ class StateService:
         try:
             if isinstance(found, Role):
                 self._actor.require_power_over(scopes_named(found.scopes))
-            elif found is not None:
+            else:
                 user = found if isinstance(found, User) else await records.get(str(found.user_id))
                 await records.require_power_over(user)
         except MissingScope:
@@ -251,14 +254,11 @@ def entry_of(
 ) -> dict[str, Any]:
     """Return the row for what a state names, in the place of these rows, as it is after it was applied."""
     name = resource.name
-    found = existing.found(name)
-    # The maker's, among those that it has from others.
-    made = next((row for row in rows if existing.has_made(name, row)), None)
     # A key stays known by the first id that it had: what it was rotated to is found from there.
-    known = next((row for row in rows if existing.is_about(name, row)), None)
-    target_id = getattr(found, "id", None) if known is None else known.target_id
-    made_at = None if made is None else made.made_at
-    if new is not None and not (new.is_renewal and made is not None):
+    target_id = rows[0].target_id if rows else getattr(existing.there.get(name), "id", None)
+    # The maker's, among those that it has from others.
+    made_at = next((row.made_at for row in rows if row.made_at is not None), None)
+    if new is not None and not (new.is_renewal and made_at is not None):
         target_id, made_at = new.target_id, new.created_at
     return {
         "owner": owner,

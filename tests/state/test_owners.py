@@ -120,33 +120,6 @@ async def test_from_one_owner_to_another(terminal: Terminal, database: asyncpg.C
     assert changes((await terminal("plan", {"owner": "two"})).json()) == [f"delete user {ADA}"]
 
 
-async def test_a_renamed_user_is_still_the_same(terminal: Terminal, database: asyncpg.Connection) -> None:
-    state = {"owner": "x", "users": [{"email": ADA, "full_name": "Ada", "api_keys": [{"name": "k"}]}]}
-    assert (await terminal("apply", state, "--show-keys")).code == 0
-    await terminal.run("update-user", ADA, "--email", BOB)
-    (change,) = (await terminal("plan", state)).json()["changes"]
-    assert (change["action"], change["fields"][0]["field"], change["fields"][0]["before"]) == ("update", "email", BOB)
-    assert change["changed_by"].startswith("operator:")
-    assert changes((await terminal("plan", {"owner": "x"})).json()) == [f"delete api-key {ADA}/k", f"delete user {ADA}"]
-    # The file follows, and it is still theirs.
-    renamed = json.loads(json.dumps(state).replace(ADA, BOB))
-    assert (await terminal("apply", renamed)).json()["changes"] == []
-    assert changes((await terminal("plan", {"owner": "x"})).json()) == [f"delete api-key {BOB}/k", f"delete user {BOB}"]
-    # Or back again.
-    await terminal.run("update-user", BOB, "--email", ADA)
-    assert (await terminal("apply", state)).json()["changes"] == []
-    await terminal.run("update-user", ADA, "--email", "other@example.com")
-    assert (await terminal("apply", state)).code == 0
-    people = await database.fetch("SELECT email FROM users WHERE email <> $1", SUPERUSER)
-    assert [row["email"] for row in people] == [ADA]
-    # Whoever takes the name is not who was meant.
-    await terminal.run("update-user", ADA, "--email", "other@example.com")
-    await terminal.run("create-user", ADA, "--no-password")
-    refused = await terminal("plan", state, "-o", "json")
-    assert (refused.code, json.loads(refused.err)["code"]) == (5, "owned-by-another")
-    assert "is another one" in refused.err
-
-
 async def test_nothing_of_a_rotated_key_survives(terminal: Terminal, database: asyncpg.Connection) -> None:
     first = (await terminal("apply", STATE, "--show-keys")).json()["keys"][0]["id"]
     successor = (await terminal.run("rotate-api-key", first, "-o", "ids")).out.strip()
