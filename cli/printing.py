@@ -89,9 +89,10 @@ def as_csv(rows: list[dict[str, Any]], fields: Sequence[str], *, single: bool) -
 
 
 def as_ids(rows: list[dict[str, Any]], fields: Sequence[str], *, single: bool) -> str:
-    """Return one id a line."""
+    """Return one id a line; nothing for what has none, as a plan."""
     del fields, single
-    return "".join(f"{row.get('id', row.get('session_id', row.get('variable', '')))}\n" for row in rows)
+    ids = (row.get("id", row.get("session_id", row.get("variable"))) for row in rows)
+    return "".join(f"{found}\n" for found in ids if found is not None)
 
 
 FORMATS = {

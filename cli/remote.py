@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,6 +14,7 @@ from api.core.errors import ApictlError, Kind
 from cli import login_file
 from cli.asking import TOKENS, NotLoggedIn, ask, checked, connected
 from cli.context import Call, command
+from cli.errors import printable
 from cli.output import Item
 
 if TYPE_CHECKING:
@@ -58,8 +60,12 @@ async def login(
     login_file.writable()
     async with connected(url) as client:
         begun = await ask(client, "POST", "/v1/auth/device", BEGUN, data={"scope": " ".join(scopes or ())})
-        call.say(f"Open {begun['verification_uri_complete']}")
-        call.say(f"and allow it there, if it shows the code {begun['user_code']}. Waiting (Ctrl-C gives up) …")
+        # Also with --quiet: without it, nobody can allow it.
+        for line in (
+            f"Open {begun['verification_uri_complete']}",
+            f"and allow it there, if it shows the code {begun['user_code']}. Waiting (Ctrl-C gives up) …",
+        ):
+            print(printable(line), file=sys.stderr)
         tokens = await allowed(client, begun)
         try:
             # A command that refreshes the login before would keep that one.

@@ -35,6 +35,8 @@ def network(value: str) -> str:
 
 
 Network = Annotated[str, StringConstraints(max_length=64), AfterValidator(network)]
+# In one order: a state that names them in another one has no other key made.
+Networks = Annotated[list[Network], AfterValidator(lambda networks: sorted(set(networks)))]
 
 
 class ApiKeyTerms(Body):
@@ -45,7 +47,7 @@ class ApiKeyTerms(Body):
         Scopes, Field(description="What it may do, of what its owner may; none: no more than tell who it is.")
     ] = Field(default_factory=list)
     networks: Annotated[
-        list[Network] | None,
+        Networks | None,
         Field(
             min_length=1,
             max_length=32,

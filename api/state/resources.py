@@ -78,7 +78,8 @@ def current(found: Role | User | ApiKey) -> dict[str, Any]:
         fields: dict[str, Any] = {"full_name": found.full_name, "is_active": found.is_active, "roles": found.roles}
         return fields if found.email is None else fields | {"is_superuser": found.is_superuser}
     life = None if found.expires_at is None else round((found.expires_at - found.created_at).total_seconds())
-    return {"scopes": found.scopes, "networks": found.networks, "expires_in": life}
+    networks = None if found.networks is None else sorted(found.networks)
+    return {"scopes": found.scopes, "networks": networks, "expires_in": life}
 
 
 def differing(desired: Mapping[str, Any], there: Mapping[str, Any], owned: Ownership | None) -> list[FieldChange]:

@@ -103,9 +103,11 @@ async def test_refused(
     server: str,
     database: asyncpg.Connection,
 ) -> None:
-    logging_in = asyncio.create_task(apictl("login", server, environment=elsewhere))
+    logging_in = asyncio.create_task(apictl("login", server, "--quiet", environment=elsewhere))
     ended = await decide(apictl, environment, server, database, logging_in, how="deny")
     assert (ended.code, "refused" in ended.err) == (4, True)
+    # Who is to allow it must be told where, however quiet.
+    assert f"Open {server}/device" in ended.err
     assert (await apictl("whoami", environment=elsewhere)).code == 4
 
 

@@ -22,6 +22,8 @@ async def test_both_doors_make_the_same_of_a_state(
     on_terminal = await terminal("plan", STATE)
     over_http = await admin.post("/v1/plan", json=STATE)
     assert (on_terminal.code, on_terminal.json()) == (10, over_http.json())
+    # It has no id.
+    assert (await terminal("plan", STATE, "-o", "ids")).out == ""
     assert changes(over_http.json()) == [f"create {name}" for name in NAMES]
     await database.execute("DELETE FROM audit_entries")
     empty = await rows(database)
