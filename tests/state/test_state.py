@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import SUPERUSER
 from tests.state.states import ADA, BOB, NAMES, STATE, Terminal, changes, rows
 from tests.support.cases import THOROUGH
-from tests.support.processes import Apictl, run
+from tests.support.processes import Apictl
 from tests.support.terminal import terminal as on_terminal
 
 
@@ -97,11 +97,13 @@ async def test_the_last_superuser_hands_over(terminal: Terminal, database: async
     assert (ended.code, json.loads(ended.err)["code"]) == (5, "last-superuser")
 
 
-async def test_many_at_once(environment: dict[str, str], superuser: object, database: asyncpg.Connection) -> None:
+async def test_many_at_once(
+    apictl: Apictl, environment: dict[str, str], superuser: object, database: asyncpg.Connection
+) -> None:
     del superuser
     text = json.dumps(STATE)
     ended = await asyncio.gather(
-        *(run("apply", "-f", "-", "--show-keys", environment=environment, stdin=text) for _ in range(6))
+        *(apictl("apply", "-f", "-", "--show-keys", environment=environment, stdin=text) for _ in range(6))
     )
     assert [one.code for one in ended] == [0] * 6, [one.err for one in ended]
     assert sorted(one.json()["changed"] for one in ended) == [False] * 5 + [True]

@@ -3,81 +3,96 @@
 Started as `python -m tests.support.warm SOCKET DATABASE_URL`. It listens on a Unix socket; a client sends a JSON line
 (arguments, environment, folder, whether stdin is a terminal of its own) with three file descriptors, and gets the
 child's pid and, later, its exit code.
+
+What is imported here need not be imported a thousand times; that each command imports no more than it needs is tested
+with processes that start from nothing.
 """
 
 import array
 import gc
 import json
 import os
+import select
 import signal
 import socket
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-# What commands import, once for all of them.
 import cli
-from api import main as _application  # noqa: F401
-from api.migrations import service as _migrations  # noqa: F401
 from cli import remote
-from cli.client import bulk as _bulk  # noqa: F401
-from cli.client import credentials as _credentials  # noqa: F401
-from cli.client import migrations as _client  # noqa: F401
-from cli.client import roles as _roles  # noqa: F401
 from cli.commands import COMMANDS, load
 from cli.main import main
 from cli.start import run
 from tests.support.postgres import compile_once
 from tests.support.processes import own_terminal
 
+# What commands import when they run, once for all of them.
+IMPORTED = (
+    *("api.main", "api.core.hashes", "api.migrations.service", "api.migrations.script", "api.migrations.lint"),
+    *("cli.client.bulk", "cli.client.credentials", "cli.client.migrations", "cli.client.roles", "cli.client.state"),
+    *("cli.serving", "cli.state_files", "cli.tables", "alembic.runtime.environment", "alembic.autogenerate"),
+    *("httpx2", "httpcore2", "anyio._backends._asyncio", "rich.console", "rich.table", "uvloop", "uvicorn"),
+    *("uvicorn.lifespan.on", "uvicorn.protocols.http.auto", "uvicorn.protocols.websockets.auto", "yaml"),
+)
+
 
 def serve(address: str) -> None:
     """Answer clients, a child for each, until the parent ends us."""
-    # Children are waited for by those who answer for them.
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(address + ".new")
     listener.listen(64)
     # Only now: whoever sees the name can connect.
     Path(address + ".new").rename(address)
+    # Whoever waits in select() is woken by it when a child has ended.
+    woken, wakes = socket.socketpair()
+    woken.setblocking(False)
+    wakes.setblocking(False)
+    signal.set_wakeup_fd(wakes.fileno())
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    clients: dict[int, socket.socket] = {}
     while True:
-        connection, _ = listener.accept()
-        if os.fork() == 0:
-            listener.close()
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            answer(connection)
-            os._exit(0)
-        connection.close()
-        # Collect those that have ended; each has answered its client itself.
-        while True:
-            try:
-                if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                    break
-            except ChildProcessError:
-                break
+        ready = select.select([listener, woken], [], [])[0]
+        if woken in ready:
+            woken.recv(4096)
+        for child in [*clients]:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                with clients.pop(child) as client, suppress(OSError):
+                    client.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+        if listener in ready:
+            client = listener.accept()[0]
+            child = begin(client)
+            clients[child] = client
+            with suppress(OSError):
+                client.sendall(f"{child}\n".encode())
 
 
-def answer(connection: socket.socket) -> None:
-    """Run one command line in a child of our own, and report its pid and its exit code."""
-    message, ancillary, _, _ = connection.recvmsg(1 << 20, socket.CMSG_SPACE(3 * 4))
+def begin(client: socket.socket) -> int:
+    """Run a client's command line in a child of our own, and return its pid."""
+    message, ancillary, _, _ = client.recvmsg(1 << 20, socket.CMSG_SPACE(3 * 4))
     request: dict[str, Any] = json.loads(message)
     descriptors = array.array("i")
     descriptors.frombytes(ancillary[0][2])
     child = os.fork()
     if child == 0:
-        connection.close()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         become(request, list(descriptors))
-    connection.sendall(f"{child}\n".encode())
-    _, status = os.waitpid(child, 0)
-    connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+    for descriptor in descriptors:
+        os.close(descriptor)
+    return child
 
 
 def become(request: dict[str, Any], descriptors: list[int]) -> None:
     """Turn this process into `apictl` with these arguments; does not return."""
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
-        os.close(descriptor)
+    # These, and what belongs to other clients.
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     os.setsid()
     if request["terminal"]:
         own_terminal()
@@ -116,6 +131,8 @@ def warm_up(url: str) -> None:
 if __name__ == "__main__":
     for command in COMMANDS:
         load(command)
+    for module in IMPORTED:
+        import_module(module)
     compile_once()
     # Nobody makes up their mind in these tests.
     remote.SHORTEST = 0.05
