@@ -44,6 +44,13 @@ async def owned_by_others(
     return (await session.scalars(statement.order_by(Ownership.applied_at, Ownership.owner))).all()
 
 
+async def with_keys_of_others(session: AsyncSession, owner: str, user_ids: Collection[UUID]) -> Sequence[UUID]:
+    """Return which of these accounts have API keys that others have."""
+    statement = select(ApiKey.user_id).join(Ownership, Ownership.target_id == ApiKey.id)
+    statement = statement.where(Ownership.owner != owner, ApiKey.user_id == any_(literal([*user_ids], ARRAY(Uuid))))
+    return (await session.scalars(statement.distinct())).all()
+
+
 async def note(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
     """Write down whose these are by now; each row has every column but the time."""
     statement = insert(Ownership)

@@ -19,7 +19,7 @@ async def tell_drift(session: AsyncSession, steps: list[Step], existing: Existin
     """Tell of each change that somebody else's has made necessary who that was, and when."""
     drifted: list[tuple[Step, Ownership]] = []
     for step in steps:
-        own = existing.own.get(step.name) or existing.lost.get(step.name)
+        own = existing.own.get(step.name) or existing.said.get(step.name)
         if step.resource is None or own is None or step.change.action == "renew":
             continue
         if step.found is None or any(field.is_drift for field in step.change.fields):

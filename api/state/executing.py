@@ -1,6 +1,7 @@
 """How each change of a plan is made: by the services that everybody else uses, so that every rule of theirs holds."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -58,8 +59,8 @@ class Executor:
         self._machines = ServiceAccountService(self.session, self.actor)
         self._roles = RoleService(self.session, self.actor)
         self._api_keys = ApiKeyService(self.session, self.actor)
-        # Their keys come before that.
-        self._inactive: list[UUID] = []
+        # Others are able to, and their keys are made, before they may do less.
+        self._later: list[tuple[Step, Callable[[str], Awaitable[object]], str]] = []
 
     async def make(self, step: Step) -> Made | None:
         """Make a change; returns what there is new.
@@ -67,16 +68,18 @@ class Executor:
         Raises:
             ApictlError: A service refused it, as it would have refused its own caller; it says what it is about.
         """
-        try:
+        with told_of(step):
             return await self._make(step)
-        except ApictlError as error:
-            error.detail = f"{step.change.kind} {step.change.name}: {error.detail}"
-            raise
 
     async def finish(self) -> None:
-        """Deactivate those who were created to be so."""
-        for user_id in self._inactive:
-            await self._users.deactivate_user(str(user_id))
+        """Demote and deactivate those who are to be.
+
+        Raises:
+            ApictlError: As `make`.
+        """
+        for step, weaken, ref in self._later:
+            with told_of(step):
+                await weaken(ref)
 
     async def _make(self, step: Step) -> Made | None:
         if step.resource is None:
@@ -125,15 +128,17 @@ class Executor:
             made, ref, held = None, str(step.found.id), [*step.found.roles]
             if "full_name" in values:
                 await self._users.update_user(ref, UserUpdate(full_name=values["full_name"]))
-            if "is_superuser" in values:
-                await (self._users.promote_user if values["is_superuser"] else self._users.demote_user)(ref)
-            if "is_active" in values:
-                await (self._users.activate_user if values["is_active"] else self._users.deactivate_user)(ref)
+            if values.get("is_superuser"):
+                await self._users.promote_user(ref)
+            if values.get("is_active"):
+                await self._users.activate_user(ref)
+            if values.get("is_superuser") is False:
+                self._later.append((step, self._users.demote_user, ref))
         else:
             made, held = await self._new_account(resource), []
             ref = str(made.target_id)
-            if values.get("is_active") is False and made.target_id is not None:
-                self._inactive.append(made.target_id)
+        if values.get("is_active") is False:
+            self._later.append((step, self._users.deactivate_user, ref))
         wanted = values.get("roles", held)
         for role in [role for role in wanted if role not in held]:
             await self._roles.grant_role(ref, role)
@@ -152,6 +157,16 @@ class Executor:
             machine = ServiceAccountCreate(name=resource.name[1], full_name=full_name)
             outcome = await self._machines.create_service_account(machine)
         return Made(outcome.user.id, outcome.user.created_at)
+
+
+@contextmanager
+def told_of(step: Step) -> Iterator[None]:
+    """Have a failure say what it is about."""
+    try:
+        yield
+    except ApictlError as error:
+        error.detail = f"{step.change.kind} {step.change.name}: {error.detail}"
+        raise
 
 
 def changed(step: Step) -> dict[str, Any]:

@@ -24,18 +24,24 @@ class Existing:
 
     Attributes:
         there: The roles, accounts, and of each key's name the live one that is meant.
-        own: What the owner's last state said of it, by whatever name.
-        lost: What it said of what is gone, or of another one that had this name.
-        others: What other owners' states say of it, by whatever name.
-        ids: Of each key that is meant, the ids that it had since it was made: each rotation gives it another.
+        said: What the owner's last state said, by the names that it had then.
+        own: What it said of what there is, by whatever name.
+        lost: What it said of what is gone.
+        others: What other owners' states say of what there is, by whatever name.
+        shared: What they say of what the owner's state said something of, by its name there, and what is gone.
+        kept: The accounts with keys that other owners' states name; only of those that the state names no more.
+        ids: Of each key that is meant, or was, the ids that it had since it was made: each rotation gives it another.
         live: Of each key that is meant, what is live of it: for a while, the one before a rotation too.
         scopes: Of each role that is mentioned, or that an account has.
     """
 
     there: dict[Name, Role | User | ApiKey]
+    said: dict[Name, Ownership] = field(default_factory=dict)
     own: dict[Name, Ownership] = field(default_factory=dict)
     lost: dict[Name, Ownership] = field(default_factory=dict)
     others: dict[Name, list[Ownership]] = field(default_factory=dict)
+    shared: dict[Name, list[Ownership]] = field(default_factory=dict)
+    kept: set[UUID] = field(default_factory=set)
     ids: dict[Name, set[UUID]] = field(default_factory=dict)
     live: dict[Name, list[ApiKey]] = field(default_factory=dict)
     scopes: dict[str, list[str]] = field(default_factory=dict)
@@ -62,13 +68,16 @@ async def read(session: AsyncSession, owner: str, wanted: Iterable[Resource], *,
     resources = [*wanted]
     stated = {resource.name for resource in resources}
     rows = await crud.owned_by(session, owner)
-    if lock:
-        await users.lock_superusers(session)
+    user_ids = {user_id for _, user_id in rows if user_id is not None}
     mentioned = {role for resource in resources for role in resource.fields.get("roles", ())}
     mentioned |= {name for kind, name in stated | {named(row) for row, _ in rows} if kind == "role"}
+    if lock:
+        await users.lock_superusers(session)
+        # What is taken from them is locked too, and before them.
+        mentioned |= {role for user in await accounts_of(session, stated, user_ids, lock=False) for role in user.roles}
     defined = await roles.named(session, mentioned, lock=lock)
-    accounts = await accounts_of(session, stated, {user_id for _, user_id in rows if user_id is not None}, lock=lock)
-    found = Existing({("role", role.name): role for role in defined})
+    accounts = await accounts_of(session, stated, user_ids, lock=lock)
+    found = Existing({("role", role.name): role for role in defined}, {named(row): row for row, _ in rows})
     for user in accounts:
         found.there["service-account" if user.email is None else "user", user.handle] = user
     found.scopes.update({role.name: role.scopes for role in defined})
@@ -78,9 +87,9 @@ async def read(session: AsyncSession, owner: str, wanted: Iterable[Resource], *,
     handles = {user.id: user.handle for user in accounts}
     by_name = [(name_now(row, None if user_id is None else handles.get(user_id)), row) for row, user_id in rows]
     await read_keys(session, found, stated, by_name, handles)
-    for name, row in by_name:
-        (found.own if found.is_about(name, row) else found.lost)[name] = row
-    await read_others(session, owner, found)
+    found.own.update({name: row for name, row in by_name if found.is_about(name, row)})
+    found.lost.update({named(row): row for name, row in by_name if found.own.get(name) is not row})
+    await read_others(session, owner, found, stated)
     return found
 
 
@@ -124,11 +133,12 @@ async def read_keys(
         mine = [key for key_id in own[name] for key in successors(keys, key_id)]
         meant = next((key for key in reversed(mine) if key.id in live), None)
         meant = meant or next((key for key in reversed(keys) if key.id in live and key.successor_id is None), None)
-        if meant is not None:
-            chain = {key.id for key in keys if meant in successors(keys, key.id)}
-            found.there[name] = meant
-            found.ids[name] = chain
-            found.live[name] = [key for key in keys if key.id in chain & live]
+        if meant is None:
+            found.ids[name] = {key.id for key in mine}
+            continue
+        found.there[name] = meant
+        found.ids[name] = {key.id for key in keys if meant in successors(keys, key.id)}
+        found.live[name] = [key for key in keys if key.id in found.ids[name] & live]
 
 
 def successors(keys: Sequence[ApiKey], key_id: UUID | None) -> Iterator[ApiKey]:
@@ -140,12 +150,16 @@ def successors(keys: Sequence[ApiKey], key_id: UUID | None) -> Iterator[ApiKey]:
         key_id = key.successor_id
 
 
-async def read_others(session: AsyncSession, owner: str, found: Existing) -> None:
-    """Find what other owners' states say of what there is."""
-    names = {user.id: name for name, user in found.there.items() if isinstance(user, User)}
+async def read_others(session: AsyncSession, owner: str, found: Existing, stated: set[Name]) -> None:
+    """Find what other owners' states say of what there is, and of what is gone."""
+    names = {row.target_id: name for name, row in found.lost.items() if row.target_id is not None}
+    names |= {user.id: name for name, user in found.there.items() if isinstance(user, User)}
     names |= {key_id: name for name, ids in found.ids.items() for key_id in ids}
     defined = [name for kind, name in found.there if kind == "role"]
     for row in await crud.owned_by_others(session, owner, roles=defined, target_ids=names):
         name = named(row) if row.target_id is None else names[row.target_id]
-        if found.is_about(name, row):
-            found.others.setdefault(name, []).append(row)
+        (found.others if found.is_about(name, row) else found.shared).setdefault(name, []).append(row)
+    left = [found.there[name] for name in found.own if name not in stated]
+    gone = [user.id for user in left if isinstance(user, User)]
+    if gone:
+        found.kept.update(await crud.with_keys_of_others(session, owner, gone))

@@ -50,13 +50,6 @@ class Step:
         """What it is about."""
         return (self.change.kind, self.change.name)
 
-    @property
-    def takes_power(self) -> bool:
-        """Whether somebody may do less afterwards: others must be able to, before."""
-        return self.found is not None and any(
-            change.field in {"is_active", "is_superuser"} and not change.after for change in self.change.fields
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Planned:
@@ -93,16 +86,17 @@ def make_plan(owner: str, wanted: list[Resource], existing: Existing, *, take_ov
     steps = [
         step
         for resource in wanted
-        if not is_asleep(resource, wanted_by_name, existing) and (step := step_of(resource, existing)) is not None
+        if not is_asleep(resource, wanted_by_name, existing)
+        and (step := step_of(resource, existing, take_over=take_over)) is not None
     ]
     require_own(wanted_by_name, steps, existing, take_over=take_over)
-    unchanged = len(wanted) - len(steps)
-    steps.sort(key=lambda step: step.takes_power)
     gone = [(name, row) for name, row in existing.own.items() if name not in wanted_by_name]
     deletions = [
         Step(change("delete", name, []), None, existing.there[name])
         for name, row in gone
-        if row.made_at is not None and name not in existing.others
+        if row.made_at is not None
+        and name not in existing.others
+        and getattr(existing.there[name], "id", None) not in existing.kept
     ]
     deletions.sort(key=lambda step: (DELETED.index(step.change.kind), step.change.name))
     require_possible(wanted_by_name, steps, deletions, existing)
@@ -113,7 +107,7 @@ def make_plan(owner: str, wanted: list[Resource], existing: Existing, *, take_ov
         [*steps, *roles_taken([name for name, _ in released], deleted, existing), *deletions],
         [(name, row) for name in wanted_by_name for row in existing.others.get(name, ())] if take_over else [],
         released,
-        unchanged,
+        len(wanted) - len(steps),
     )
 
 
@@ -126,7 +120,7 @@ def is_asleep(resource: Resource, wanted: Mapping[Name, Resource], existing: Exi
     return isinstance(found, User) and not found.is_active and wanted[name].fields.get("is_active") is not True
 
 
-def step_of(resource: Resource, existing: Existing) -> Step | None:
+def step_of(resource: Resource, existing: Existing, *, take_over: bool) -> Step | None:
     """Return what it takes to have a resource as it is desired; None if it is so."""
     name = resource.name
     found, own = existing.there.get(name), existing.own.get(name)
@@ -136,11 +130,13 @@ def step_of(resource: Resource, existing: Existing) -> Step | None:
     fields = differing(resource.fields, current(found), own)
     if fields:
         return Step(change("replace" if isinstance(found, ApiKey) else "update", name, fields), resource, found)
-    is_made = own is not None and own.made_at is not None
+    rows = [*([] if own is None else [own]), *(existing.others.get(name, ()) if take_over else ())]
+    is_made = any(row.made_at is not None for row in rows)
     if not (is_made and isinstance(found, ApiKey) and found.expires_at is not None and ends_soon(found)):
         return None
     ends = FieldChange(field="expires_at", before=found.expires_at.isoformat(), after=None)
-    return Step(change("renew", name, [ends]), resource, found)
+    # What was rotated, and its successor revoked, has no next one.
+    return Step(change("renew" if found.successor_id is None else "replace", name, [ends]), resource, found)
 
 
 def roles_taken(released: Iterable[Name], deleted: Collection[Name], existing: Existing) -> Iterator[Step]:
@@ -182,9 +178,10 @@ def renamed(wanted: Mapping[Name, Resource], existing: Existing) -> Iterator[Fie
 
 
 def another_one(wanted: Mapping[Name, Resource], existing: Existing) -> Iterator[FieldError]:
-    """Yield the accounts that have the names of those that the state has set."""
+    """Yield the accounts that have the names of those that the state has set, be they this state's too."""
     for name, resource in wanted.items():
-        if name in existing.lost and name not in existing.own and isinstance(existing.there.get(name), User):
+        said = existing.said.get(name)
+        if said is not None and said is not existing.own.get(name) and isinstance(existing.there.get(name), User):
             what = (
                 f"{name[0]} {name[1]} is another one than this state has set: it was made again, or has taken the name"
             )
@@ -225,6 +222,14 @@ def require_possible(
         for role in resource.fields.get("roles", ())
         if role not in scopes or role in gone
     ]
+    for resource in resources.values():
+        found = existing.there.get(resource.name)
+        if isinstance(found, User) and "roles" not in resource.fields:
+            what = "which ends, and the state does not say their roles"
+            ending = [role for role in found.roles if role in gone]
+            errors += (
+                FieldError(resource.where, f"{found.handle} has {role}, {what}", "role-in-use") for role in ending
+            )
     for step in steps:
         if step.resource is not None and step.change.kind == "api-key" and step.change.action != "renew":
             errors += refused_key(step.resource, resources, existing, scopes)

@@ -11,26 +11,23 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.api_keys import crud as api_keys
 from api.api_keys.models import ApiKey
 from api.audit import crud as audit
-from api.core.actor import ALL_SCOPES, Actor, Scope, scopes_named
-from api.core.errors import ApictlError, BadRequest, Busy, InvalidInput, Kind, MissingScope
+from api.core.actor import Actor, Scope
+from api.core.errors import ApictlError, BadRequest, Busy, InvalidInput, Kind
 from api.core.passwords import Passwords
 from api.roles import crud as roles
-from api.roles.models import Role
 from api.state import crud
 from api.state.drift import tell_drift
 from api.state.executing import Executor, Made
-from api.state.existing import Existing, named, read
-from api.state.models import Ownership
-from api.state.planning import Planned, make_plan
-from api.state.resources import Name, Resource, current, resources
+from api.state.existing import read
+from api.state.owning import Owning
+from api.state.planning import make_plan
+from api.state.resources import Name, current, resources
 from api.state.schemas import MOST, Applied, ApplyOptions, ExportStateOptions, Plan, PlanOptions, State, UserState
 from api.users import crud as users
-from api.users.models import User
 from api.users.records import UserRecords
 
 # Seconds that another one's applying is waited for, and between two looks.
 PATIENCE: Final = 60
-COLUMNS: Final = ("owner", "kind", "name", "target_id", "made_at", "applied")
 POLL: Final = 0.1
 
 
@@ -108,7 +105,7 @@ class StateService:
             told(len(made), len(planned.steps))
             made[step.name] = await executor.make(step)
         await executor.finish()
-        noted = await self._own(planned, wanted, existing, made)
+        noted = await Owning(self._session, self._actor, existing, planned, made).write(wanted)
         if not plan.is_clean or noted:
             counts = {"changes": len(made), "noted": noted, "taken_over": plan.taken_over, "released": plan.released}
             detail = {"owner": state.owner, **counts}
@@ -131,11 +128,14 @@ class StateService:
                 f"There is more than the {MOST:,} of each kind that a state takes",
                 hint="export-users has all people as a file",
             )
+        own = await read(self._session, how.owner, [], lock=False)
+        # Of two with one name the owner's, or else the newest, as when it is planned.
+        live = [one.key for one in await api_keys.of_users(self._session, [user.id for user in accounts])]
+        live = [key for key in live if key.successor_id is None]
+        live += [key for key in own.there.values() if isinstance(key, ApiKey)]
         keys: dict[object, dict[str, dict[str, Any]]] = {}
-        for one in await api_keys.of_users(self._session, [user.id for user in accounts]):
-            if one.key.successor_id is None:
-                # Of two with one name the newer one, as when it is planned.
-                keys.setdefault(one.key.user_id, {})[one.key.name] = {"name": one.key.name, **current(one.key)}
+        for key in live:
+            keys.setdefault(key.user_id, {})[key.name] = {"name": key.name, **current(key)}
         shown = [
             {"email" if user.email else "name": user.handle, **current(user)}
             | ({"api_keys": [*keys[user.id].values()]} if user.id in keys else {})
@@ -186,88 +186,6 @@ class StateService:
             if time.monotonic() > deadline:
                 raise Busy("Another state is being applied")
             await asyncio.sleep(POLL)
-
-    async def _own(
-        self, planned: Planned, wanted: list[Resource], existing: Existing, made: dict[Name, Made | None]
-    ) -> int:
-        """Write down whose everything is by now that the state names, and strike out what it does not; tell how much.
-
-        What is as it should be is its owner's too, if the actor could change it: nobody else's state deletes it then.
-        """
-        entries = []
-        ended = [row for _, row in planned.taken_over]
-        taken: dict[Name, list[Ownership]] = {}
-        for name, row in planned.taken_over:
-            taken.setdefault(name, []).append(row)
-        for resource in wanted:
-            name, own = resource.name, existing.own.get(resource.name)
-            rows = [*([] if own is None else [own]), *taken.get(name, ())]
-            entry = entry_of(planned.owner, resource, existing, rows, made.get(name))
-            if own is not None and all(getattr(own, column) == value for column, value in entry.items()):
-                continue
-            found = existing.there.get(name)
-            # What is not there, as a key of somebody deactivated, is nobody's yet.
-            if name in made or (found is not None and await self._may_change(found)):
-                entries.append(entry)
-                if own is not None and named(own) != name:
-                    ended.append(own)
-            elif name in taken:
-                raise MissingScope(f"{name[0]} {name[1]}: whoever takes it over must be able to change it")
-        for name, _ in planned.released:
-            if not await self._may_change(existing.there[name]):
-                raise MissingScope(f"{name[0]} {name[1]}: whoever lets it go must be able to change it")
-        names = {resource.name for resource in wanted}
-        gone = [(name, row) for name, row in existing.own.items() if name not in names]
-        ended += [row for _, row in gone]
-        ended += [row for name, row in existing.lost.items() if name not in names or named(row) != name]
-        # What its maker names no longer, and another state does, is that one's.
-        entries += [
-            {column: getattr(other, column) for column in COLUMNS} | {"made_at": row.made_at}
-            for name, row in gone
-            if row.made_at is not None
-            for other in existing.others.get(name, ())[:1]
-        ]
-        if ended:
-            await crud.forget(self._session, ended)
-        if entries:
-            await crud.note(self._session, entries)
-        return len(entries) + len(ended)
-
-    async def _may_change(self, found: Role | User | ApiKey) -> bool:
-        """Tell whether the actor could change this: whoever owns it keeps others from doing so."""
-        if self._actor.scopes >= ALL_SCOPES:
-            return True
-        records = UserRecords(self._session, self._actor)
-        try:
-            if isinstance(found, Role):
-                self._actor.require_power_over(scopes_named(found.scopes))
-            else:
-                user = found if isinstance(found, User) else await records.get(str(found.user_id))
-                await records.require_power_over(user)
-        except MissingScope:
-            return False
-        return True
-
-
-def entry_of(
-    owner: str, resource: Resource, existing: Existing, rows: list[Ownership], new: Made | None
-) -> dict[str, Any]:
-    """Return the row for what a state names, in the place of these rows, as it is after it was applied."""
-    name = resource.name
-    # A key stays known by the first id that it had: what it was rotated to is found from there.
-    target_id = rows[0].target_id if rows else getattr(existing.there.get(name), "id", None)
-    # The maker's, among those that it has from others.
-    made_at = next((row.made_at for row in rows if row.made_at is not None), None)
-    if new is not None and not (new.is_renewal and made_at is not None):
-        target_id, made_at = new.target_id, new.created_at
-    return {
-        "owner": owner,
-        "kind": name[0],
-        "name": name[1],
-        "target_id": target_id,
-        "made_at": made_at,
-        "applied": resource.fields,
-    }
 
 
 def require_allowed(plan: Plan, how: ApplyOptions) -> None:

@@ -54,7 +54,7 @@ async def test_whoever_is_renamed_is_named_so_in_the_file(
     keys = [{"name": "k"}, {"name": "another"}]
     renamed = {"owner": "x", "users": [KEYED | {"email": BOB, "is_active": False, "api_keys": keys}]}
     done = await terminal("apply", renamed, "--show-keys")
-    assert changes(done.json()) == [f"create api-key {BOB}/another", f"update user {BOB}"]
+    assert changes(done.json()) == [f"update user {BOB}", f"create api-key {BOB}/another"]
     assert (await terminal("plan", renamed)).code == 0
     names = await database.fetch("SELECT name FROM ownerships ORDER BY name")
     assert [row["name"] for row in names] == [BOB, f"{BOB}/another", f"{BOB}/k"]
@@ -107,8 +107,22 @@ async def test_a_renamed_one_takes_the_place_of_one_that_is_gone(terminal: Termi
     assert (await terminal("apply", users(ADA, BOB))).code == 0
     await terminal.run("delete-user", BOB, "--yes")
     await terminal.run("update-user", ADA, "--email", BOB)
-    assert (await terminal("apply", users(BOB))).json()["changes"] == []
+    # Whether the file names her by the old address too, or not: what it says of him is not hers, unless it is said so.
+    for state in (users(ADA, BOB), users(BOB)):
+        assert await refused(terminal, state) == (
+            (5, "owned-by-another", f"users.{len(state['users']) - 1}", "another-one")
+        )
+    assert (await terminal("apply", users(BOB), "--take-over")).json()["changes"] == []
+    assert (await terminal("plan", users(BOB))).code == 0
     assert changes((await terminal("apply", {"owner": "x"}, "--yes")).json()) == [f"delete user {BOB}"]
+
+
+async def test_two_who_change_their_addresses_are_not_each_other(terminal: Terminal) -> None:
+    both = {"owner": "x", "users": [{"email": ADA, "is_superuser": True}, {"email": BOB}]}
+    assert (await terminal("apply", both)).code == 0
+    for before, after in ((ADA, EVE), (BOB, ADA), (EVE, BOB)):
+        await terminal.run("update-user", before, "--email", after)
+    assert await refused(terminal, both) == (5, "owned-by-another", "users.0", "another-one")
 
 
 async def test_two_owners_name_one_by_two_addresses(terminal: Terminal, database: asyncpg.Connection) -> None:
