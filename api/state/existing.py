@@ -54,6 +54,10 @@ class Existing:
             return row.made_at in {None, found.created_at}
         return found is not None and (row.target_id == found.id or row.target_id in self.ids.get(name, ()))
 
+    def of_others(self, name: Name) -> list[Ownership]:
+        """Return what other owners' states say of what has this name, or had it when it was this owner's."""
+        return [*self.others.get(name, ()), *self.shared.get(name, ())]
+
 
 def named(row: Ownership) -> Name:
     """Return what a row is about, by the name that it had."""

@@ -50,8 +50,11 @@ class Owning:
         stated = {resource.name: resource for resource in wanted}
         taken: dict[Name, list[Ownership]] = {}
         for name, row in self.planned.taken_over:
-            taken.setdefault(name, []).append(row)
             self._ended.append(row)
+            if self.existing.is_about(name, row):
+                taken.setdefault(name, []).append(row)
+            else:
+                await self._require_power_of(row)
         for resource in stated.values():
             await self._state(resource, stated, taken.get(resource.name, []))
         await self._strike_out(stated)
@@ -119,7 +122,7 @@ class Owning:
         for name, new in self.made.items():
             if new is None or new.is_renewal:
                 continue
-            for other in (*self.existing.others.get(name, ()), *self.existing.shared.get(name, ())):
+            for other in self.existing.of_others(name):
                 if id(other) not in ended and await self._has_power_of(other):
                     self._entries.append(copied(other, target_id=new.target_id, made_at=None))
 

@@ -105,7 +105,7 @@ def make_plan(owner: str, wanted: list[Resource], existing: Existing, *, take_ov
     return Planned(
         owner,
         [*steps, *roles_taken([name for name, _ in released], deleted, existing), *deletions],
-        [(name, row) for name in wanted_by_name for row in existing.others.get(name, ())] if take_over else [],
+        [(name, row) for name in wanted_by_name for row in existing.of_others(name)] if take_over else [],
         released,
         len(wanted) - len(steps),
     )

@@ -60,6 +60,8 @@ async def test_whom_a_lesser_actor_makes_again_gets_nothing_from_others(
     mighty = {"owner": "b", "users": [{"email": ADA, "is_superuser": True}]}
     assert (await terminal("apply", mighty)).code == 0
     await terminal.run("delete-user", ADA, "--yes")
+    taken = await admin.post("/v1/apply", json=theirs, params={"take_over": True}, headers=lesser)
+    assert (taken.status_code, taken.json()["code"]) == (403, "missing-scope")
     assert (await admin.post("/v1/apply", json=theirs, headers=lesser)).json()["changes"][0]["action"] == "create"
     ended = await terminal("apply", mighty, "-o", "json")
     assert (ended.code, json.loads(ended.err)["errors"][0]["code"]) == (5, "another-one")
@@ -92,6 +94,15 @@ async def test_what_one_makes_again_is_still_what_the_other_names(
         "delete api-key ci/k",
         f"delete user {ADA}",
     ]
+
+
+async def test_what_is_made_again_and_taken_over_is_nobody_elses(terminal: Terminal) -> None:
+    for owner in ("a", "b"):
+        assert (await terminal("apply", {"owner": owner, "users": [{"email": ADA}]})).code == 0
+    await terminal.run("delete-user", ADA, "--yes")
+    taking = {"owner": "b", "users": [{"email": ADA}]}
+    assert (await terminal("apply", taking, "--take-over")).json()["taken_over"] == [f"user {ADA} of a"]
+    assert (await terminal("plan", taking, "--take-over")).code == 0
 
 
 async def test_an_account_with_a_key_that_another_state_names_is_not_deleted(terminal: Terminal) -> None:
