@@ -67,6 +67,7 @@ async def create_api_key(
     from api.api_keys.schemas import ApiKeyCreate
     from api.core.errors import BadRequest
 
+    call.require_shown("key")
     if no_expiry and expires_in is not None:
         raise BadRequest("--expires-in and --no-expiry contradict each other", hint="name one")
     given: dict[str, Any] = {"user": user, "name": name, "scopes": scopes or [], "networks": networks or None}
@@ -118,6 +119,7 @@ async def rotate_api_key(
     """
     from api.api_keys.schemas import ApiKeyRotate
 
+    call.require_shown("key")
     how = ApiKeyRotate() if overlap is None else ApiKeyRotate(overlap=overlap)
     issued = await service(call).rotate_api_key(id_of(key, "api_key_id", "list-api-keys"), overlap=how.overlap)
     return Item(issued.model_dump(mode="json"), call.changed(changed=True))

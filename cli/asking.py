@@ -21,6 +21,8 @@ TIMEOUT: Final = 30
 CONNECT_TIMEOUT: Final = 5
 # Of what goes on for long: seconds until the next word of it.
 PATIENCE: Final = 600
+# What changes nothing, whatever its method.
+LOOKS: Final = {"/v1/plan", "/v1/auth/introspect"}
 # Bytes of an answer: no answer of ours comes near that.
 LARGEST: Final = 1 << 20
 # What of the environment decides how a server is reached.
@@ -102,21 +104,23 @@ async def answered(
 
     if patient:
         request["timeout"] = httpx2.Timeout(PATIENCE, connect=CONNECT_TIMEOUT)
+    has_begun = False
     try:
         async with (
             asyncio.timeout(None if patient else TIMEOUT),
             client.stream(method, path, **request) as answer,
         ):
+            has_begun = True
             yield answer
     except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError, httpx2.InvalidURL, UnicodeError) as error:
         raise unreached(client, error) from None
     except (httpx2.HTTPError, TimeoutError) as error:
         waited = isinstance(error, httpx2.TimeoutException | TimeoutError)
         raise ServerAnswer(
-            f"{client.base_url} did not answer",
+            f"{client.base_url} {'broke off its answer' if has_begun else 'did not answer'}",
             cause=f"nothing came for {PATIENCE if patient else TIMEOUT} seconds" if waited else str(error),
             hint="run it again, or check its URL"
-            if method == "GET"
+            if method == "GET" or path in LOOKS
             else "it may have been done all the same: look there before you run it again",
             # Who has waited already need not wait twice.
             retry_after=0 if isinstance(error, httpx2.TransportError) and not waited else None,

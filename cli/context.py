@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cli import THRESHOLD
 from cli.errors import printable
 from cli.options import OPTIONS, Kind
-from cli.output import Result, Style, check_fields
+from cli.output import Format, Result, Script, Style, check_fields
 from cli.signals import at_a_prompt, complete
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class Call:
     """What a command's body gets: who runs it, how it may talk to them, and its transaction."""
 
     settings: "Settings"
+    form: Format | None = None
     fields: tuple[str, ...]
     quiet: bool
     interactive: bool
@@ -68,6 +69,20 @@ class Call:
         """Tell the person something that is not data."""
         if not self.quiet:
             print(printable(message), file=sys.stderr)
+
+    def require_shown(self, *names: str) -> None:
+        """Go on only if the output has one of these fields, which nobody is shown again.
+
+        Raises:
+            BadRequest: It has not, and the secret would be lost.
+        """
+        from api.core.errors import BadRequest
+
+        if not self.dry_run and (self.form is Format.IDS or (self.fields and not {*names} & {*self.fields})):
+            raise BadRequest(
+                f"{names[0]} is shown this once, and would not be",
+                hint=f"leave out -o ids, or name it: --fields {names[0]}",
+            )
 
     def changed(self, *, changed: bool) -> dict[str, Any]:
         """Return what a mutating command adds to its object."""
@@ -168,8 +183,7 @@ def command(kind: Kind, *, over_http: bool = True) -> Callable[[Body | HostBody]
 def carry_out(kind: Kind, body: Body | HostBody, arguments: dict[str, Any], options: dict[str, Any]) -> Shown | None:
     """Run a command's body to its end: settings, database, transaction."""
     if kind == "plain":
-        print(body(**arguments), end="")
-        return None
+        return Shown(Script("script", str(body(**arguments))), Style())
     if kind != "host":
         # To look through every package for plugins of Pydantic is 3 % of a command's time.
         os.environ["PYDANTIC_DISABLE_PLUGINS"] = "true"
@@ -193,6 +207,7 @@ def carry_out(kind: Kind, body: Body | HostBody, arguments: dict[str, Any], opti
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     call = Call(
         settings=Settings.load(),
+        form=options["output"],
         quiet=options["quiet"],
         interactive=sys.stdin.isatty() and not options["no_input"],
         fields=tuple(name.strip() for name in (options["fields"] or "").split(",") if name.strip()),
@@ -220,7 +235,8 @@ def carry_out(kind: Kind, body: Body | HostBody, arguments: dict[str, Any], opti
 
     # Outside of the event loop, so that Ctrl-C ends the wait for an embedded PostgreSQL at once. Only a command
     # that makes the schema may make the database: an operator in the wrong folder must not.
-    with held_database(call.settings, create=kind == "schema" and not call.dry_run) as url:
+    looks = call.dry_run or any(arguments.get(name) for name in ("check", "plan", "sql"))
+    with held_database(call.settings, create=kind == "schema" and not looks) as url:
         result = complete(with_call(kind, call, body, arguments, options, url))
     return Shown(result, style)
 

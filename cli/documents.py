@@ -117,6 +117,9 @@ def read(text: str, file: str, loaded: Loaded) -> Any:
         try:
             data = json.loads(text, object_pairs_hook=each_once)
         except RecursionError:
+            # YAML says where.
+            with suppress(yaml.YAMLError):
+                composed(text.replace("\t", " "), file, loaded)
             raise BadRequest(f"{file}: it is nested too deeply") from None
         except json.JSONDecodeError as error:
             if file.endswith(".json"):
@@ -137,8 +140,11 @@ def read(text: str, file: str, loaded: Loaded) -> Any:
         mark = error.problem_mark or error.context_mark
         place = Place(file) if mark is None else Place(file, mark.line + 1, mark.column + 1)
         raise BadRequest(f"{place}: {error.problem or error.context or 'it is no YAML'}") from None
-    except yaml.YAMLError as error:
-        raise BadRequest(f"{file}: it is no YAML", cause=str(error).partition("\n")[0]) from None
+    except yaml.reader.ReaderError as error:
+        # libyaml counts bytes, and Python's YAML characters.
+        before, character, _ = text.partition(chr(error.character))
+        place = Place(file, before.count("\n") + 1, len(before) - before.rfind("\n"))
+        raise BadRequest(f"{place}: no YAML has the character {character!a}") from None
 
 
 def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

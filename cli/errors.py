@@ -41,7 +41,7 @@ def unwritten(error: OSError) -> int:
     """
     is_left = isinstance(error, BrokenPipeError)
     if not is_left:
-        sys.stderr.write(f"error: the output could not be written\ncause: {error.strerror}\n")
+        sys.stderr.write(f"error: the output could not be written: {error.strerror}\n")
     # What is still buffered must not fail once more.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return 141 if is_left else 1

@@ -22,6 +22,8 @@ NO_SERVER: Final = {
     "show-config": "it shows the settings of this machine",
     "completion": "it prints a script for this machine's shell",
 }
+# What would have a secret, if there were such an option; and to what no other one is near.
+SECRETS: Final = tuple(f"No such option: --{name}" for name in ("password ", "token", "secret", "key "))
 
 
 def run() -> int:
@@ -91,11 +93,15 @@ def main(arguments: list[str]) -> int:
 
         words = [word for word in arguments if word in COMMANDS][:1]
         hint = " ".join(["see: apictl", *words, "--help"])
-        message = usage.format_message().rstrip(".")
+        message = usage.format_message().rstrip(".").replace("Value error, ", "")
         if words and arguments[0] != words[0]:
             hint = f"options come after the command: apictl {words[0]} …"
         elif words and message.startswith("No such option: --server"):
             hint = NO_SERVER.get(words[0], f"apictl {words[0]} works on a database only")
+        elif message.startswith(SECRETS):
+            # What was behind it stays out: it is one.
+            message = message.partition(" (")[0]
+            hint = "no secret is an argument, which others see: --password-stdin, --password-file, or a variable"
         if message.startswith("Got unexpected extra argument"):
             # What is too much may be a password or a token.
             message = "There are more arguments than the command takes"

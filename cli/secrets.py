@@ -1,6 +1,7 @@
 """Where a password comes from: exactly one source, and never the command line."""
 
 import os
+import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -78,6 +79,7 @@ def read_password(call: "Call", *, stdin: bool, file: Path | None, generated: bo
     if none:
         return None
     if generated:
+        call.require_shown("generated_password")
         return generate()
     if stdin:
         with at_a_prompt():
@@ -127,7 +129,9 @@ def read_private(file: Path) -> bytes:
     try:
         # A pipe, as of `<(pass show apictl)`, may keep us waiting.
         with at_a_prompt(), file.open("rb") as opened:
-            if os.fstat(opened.fileno()).st_mode & 0o004:
+            mode = os.fstat(opened.fileno()).st_mode
+            # What is a device, as /dev/null, is everybody's by its nature.
+            if mode & 0o004 and not stat.S_ISCHR(mode):
                 raise BadRequest(f"Everybody can read {file}", hint=f"chmod 600 '{file}'")
             return opened.read(MAX_BYTES + 1)
     except OSError as error:

@@ -6,6 +6,7 @@ import sys
 
 from api import __version__
 
+STREAMS = (("stdin", "r", os.O_RDONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY))
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -13,9 +14,12 @@ if TYPE_CHECKING:
 
 def run() -> "NoReturn":
     """Run `apictl` as a process: print, flush, exit."""
-    # A stream that the caller has closed is written to in vain, and no reason to fail.
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
+    # Else the next file that is opened would have the number of a stream that the caller has closed. What is written
+    # to stdout then fails, as on a full disk: a key that is shown once must not be taken for shown.
+    for number, (name, mode, flags) in enumerate(STREAMS):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, flags), number)
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
     if sys.argv[1:] in (["--version"], ["-V"]):
         leave(0, f"apictl {__version__}\n")
     # Else a tenth of a command's time goes into looking for garbage among modules, which are none.

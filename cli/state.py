@@ -96,8 +96,10 @@ async def apply(
     from api.core.errors import ApictlError
     from api.state.schemas import Applied, PlanOptions
 
-    # Before a key is made that would be in the file only.
+    # Before a key is made that nobody would see.
     check_fields(Item(dict.fromkeys(Applied.model_fields)), call.fields)
+    if show_keys:
+        call.require_shown("keys")
     said = read(files)
     for attempt in range(ATTEMPTS):
         found = await placed(said, service(call).plan(said.state, PlanOptions(take_over=take_over)))

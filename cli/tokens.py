@@ -46,6 +46,7 @@ async def create_token(
     """
     from api.tokens.schemas import TokenCreate
 
+    call.require_shown("access_token", "refresh_token")
     new = TokenCreate(user=user, label=label, scopes=scopes, expires_in=expires_in)
     issued = await issue(call, new)
     return Item(issued.model_dump(mode="json", exclude_none=True), call.changed(changed=True))

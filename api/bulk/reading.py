@@ -34,6 +34,7 @@ UNFINISHED: Final = "unexpected end of data"
 YES: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 ROLE: Final = re.compile(SLUG)
 # A spreadsheet would take what begins so for a formula; an apostrophe before it is export_users's.
+SEPARATOR: Final = re.compile(r"[;\t|]")
 FORMULA: Final = re.compile(r"'*[=+\-@\t\r]")
 
 
@@ -149,10 +150,7 @@ class Reader:
         given: dict[str, Any] = {name: text for name, text in zip(self._columns, record, strict=True) if text}
         for name in ("is_active", "is_superuser"):
             if name in given:
-                value = YES.get(given[name].strip().lower())
-                if value is None:
-                    raise RowRefused(name, "it is neither true nor false", "bool_parsing")
-                given[name] = value
+                given[name] = YES.get(given[name].strip().lower(), given[name])
         if "roles" in given:
             given["roles"] = given["roles"].split()
         for name in ("email", "full_name"):
@@ -174,6 +172,8 @@ def columns(names: list[str], line: int) -> list[str]:
         hint = f"did you mean {nearest[0]}?" if nearest else f"the columns are: {', '.join(FIELDS)}"
         if unknown[0] == "password":
             hint = "passwords are imported as their hashes: password_hash"
+        if len(found) == 1 and (between := SEPARATOR.search(unknown[0])):
+            hint = f"columns are separated by commas, and these by {between[0]!a}"
         raise BadRequest(f"line {line}: there is no column {unknown[0][:100]!a}", hint=hint)
     if "email" not in found or len(set(found)) < len(found):
         problem = "no column email" if "email" not in found else "a column twice"
@@ -192,7 +192,8 @@ def of_json(record: str) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise RowRefused("", f"it is no JSON: {error.msg}, in column {error.colno}", "json") from None
     if not isinstance(given, dict):
-        raise RowRefused("", "it is no JSON object", "json")
+        whole = "; each line is one, without a list around them" if isinstance(given, list) else ""
+        raise RowRefused("", f"it is no JSON object{whole}", "json")
     unknown = [name for name in given if name not in FIELDS]
     if unknown:
         raise RowRefused(ascii(unknown[0])[1:-1][:100], "there is no such field", "extra_forbidden")

@@ -16,6 +16,9 @@ WORDS = {
     "missing": "it is missing",
     "extra_forbidden": "there is no such field",
     "model_type": "it must be an object",
+    "string_type": "it must be text",
+    "string_unicode": "it is no valid UTF-8",
+    "too_short": "it must not be empty",
     "model_attributes_type": "it must be an object",
 }
 

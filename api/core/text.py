@@ -17,7 +17,7 @@ def storable(value: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise ValueError("it is not valid Unicode (it has a lone surrogate)") from None
+        raise ValueError("it is no valid UTF-8, or has a lone surrogate") from None
     return value
 
 

@@ -89,7 +89,7 @@ async def read(session: AsyncSession, owner: str, wanted: Iterable[Resource], *,
     if held:
         found.scopes.update(await roles.scopes_by_role(session, held))
     handles = {user.id: user.handle for user in accounts}
-    by_name = [(name_now(row, None if user_id is None else handles.get(user_id)), row) for row, user_id in rows]
+    by_name = [(name_now(row, handles, user_id), row) for row, user_id in rows]
     await read_keys(session, found, stated, by_name, handles)
     found.own.update({name: row for name, row in by_name if found.is_about(name, row)})
     found.lost.update({named(row): row for name, row in by_name if found.own.get(name) is not row})
@@ -97,9 +97,19 @@ async def read(session: AsyncSession, owner: str, wanted: Iterable[Resource], *,
     return found
 
 
-def name_now(row: Ownership, handle: str | None) -> Name:
-    """Return what a row is about, by the name that it has if its account has this one."""
+async def own_keys(session: AsyncSession, owner: str, accounts: Iterable[User]) -> list[ApiKey]:
+    """Return the live API keys that an owner's state means, of these accounts."""
+    handles = {user.id: user.handle for user in accounts}
+    found = Existing({})
+    rows = [(name_now(row, handles, user_id), row) for row, user_id in await crud.owned_by(session, owner)]
+    await read_keys(session, found, set(), rows, handles)
+    return [key for key in found.there.values() if isinstance(key, ApiKey)]
+
+
+def name_now(row: Ownership, handles: Mapping[UUID, str], user_id: UUID | None) -> Name:
+    """Return what a row is about, by the name that it has if its account has one of these."""
     kind, name = named(row)
+    handle = None if user_id is None else handles.get(user_id)
     if handle is None:
         return (kind, name)
     return (kind, f"{handle}/{name.partition('/')[2]}" if kind == "api-key" else handle)

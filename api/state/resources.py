@@ -1,11 +1,13 @@
 """What is desired beside what is there: pure functions, no clock and no database."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from api.api_keys.models import ApiKey
 from api.api_keys.schemas import ApiKeyTerms
+from api.core.errors import MAX_ERRORS, FieldError, InvalidInput
 from api.roles.models import Role
 from api.state.models import Ownership
 from api.state.schemas import FieldChange, Kind, RoleState, ServiceAccountState, State, UserState
@@ -34,7 +36,11 @@ class Resource:
 
 
 def resources(state: State) -> list[Resource]:
-    """Return everything that a state names: roles before who has them, accounts before their keys."""
+    """Return everything that a state names: roles before who has them, accounts before their keys.
+
+    Raises:
+        InvalidInput: It names something twice.
+    """
     roles = [resource("role", role.name, f"roles.{at}", role) for at, role in enumerate(state.roles)]
     people = [resource("user", user.email, f"users.{at}", user) for at, user in enumerate(state.users)]
     machines = [
@@ -50,7 +56,16 @@ def resources(state: State) -> list[Resource]:
         for owner, account in accounts
         for at, key in enumerate(account.api_keys or ())
     ]
-    return [*roles, *people, *machines, *keys]
+    found = [*roles, *people, *machines, *keys]
+    if len({resource.name for resource in found}) < len(found):
+        times = Counter(resource.name for resource in found)
+        errors = [
+            FieldError(resource.where, f"{resource.name[0]} {resource.name[1]} is named more than once", "named-twice")
+            for resource in found
+            if times[resource.name] > 1
+        ]
+        raise InvalidInput(f"{errors[0]['field']}: {errors[0]['message']}", errors=errors[:MAX_ERRORS])
+    return found
 
 
 def resource(kind: Kind, name: str, where: str, state: Desired, *, account: str = "") -> Resource:

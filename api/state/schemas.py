@@ -1,11 +1,10 @@
 """The state that is wanted, and what it takes to get there."""
 
-from collections.abc import Iterable
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from api.api_keys.schemas import ApiKeyTerms
 from api.core.text import Name
@@ -46,12 +45,6 @@ class AccountState(Body):
         Field(description="Live keys, known by their names; one that differs is replaced."),
     ] = None
 
-    @model_validator(mode="after")
-    def each_key_once(self) -> Self:
-        """Refuse two keys of one name, which is what a key is known by."""
-        require_each_once("api_keys", (key.name for key in self.api_keys or ()))
-        return self
-
 
 # Bases of their own, the last ones: so that a name is the first of an account's fields.
 class ByEmail(Body):
@@ -90,27 +83,6 @@ class State(Body):
     service_accounts: Annotated[list[ServiceAccountState], Field(max_length=MOST, description="Machines.")] = Field(
         default_factory=list
     )
-
-    @model_validator(mode="after")
-    def each_once(self) -> Self:
-        """Refuse two of one name."""
-        require_each_once("roles", (role.name for role in self.roles))
-        require_each_once("users", (user.email for user in self.users))
-        require_each_once("service_accounts", (account.name for account in self.service_accounts))
-        return self
-
-
-def require_each_once(field: str, names: Iterable[str]) -> None:
-    """Go on only if no name comes twice.
-
-    Raises:
-        ValueError: One does; it says where.
-    """
-    first: dict[str, int] = {}
-    for at, name in enumerate(names):
-        if name in first:
-            raise ValueError(f"{field}: {name} is there twice, the {first[name] + 1}. and the {at + 1}.")
-        first[name] = at
 
 
 class PlanOptions(BaseModel):

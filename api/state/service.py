@@ -9,7 +9,6 @@ from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.api_keys import crud as api_keys
-from api.api_keys.models import ApiKey
 from api.audit import crud as audit
 from api.core.actor import Actor, Scope
 from api.core.errors import ApictlError, BadRequest, Busy, InvalidInput, Kind
@@ -18,7 +17,7 @@ from api.roles import crud as roles
 from api.state import crud
 from api.state.drift import tell_drift
 from api.state.executing import Executor, Made
-from api.state.existing import read
+from api.state.existing import own_keys, read
 from api.state.owning import Owning
 from api.state.planning import make_plan
 from api.state.resources import Name, current, resources
@@ -90,9 +89,9 @@ class StateService:
         """
         self._require_sight()
         self._actor.require(Scope.USERS_WRITE, Scope.ROLES_WRITE)
+        wanted = resources(state)
         hashes = await self._hashes(state.users)
         await self._lock()
-        wanted = resources(state)
         existing = await read(self._session, state.owner, wanted, lock=True)
         planned = make_plan(state.owner, wanted, existing, take_over=how.take_over)
         plan = planned.plan()
@@ -128,11 +127,10 @@ class StateService:
                 f"There is more than the {MOST:,} of each kind that a state takes",
                 hint="export-users has all people as a file",
             )
-        own = await read(self._session, how.owner, [], lock=False)
         # Of two with one name the owner's, or else the newest, as when it is planned.
         live = [one.key for one in await api_keys.of_users(self._session, [user.id for user in accounts])]
         live = [key for key in live if key.successor_id is None]
-        live += [key for key in own.there.values() if isinstance(key, ApiKey)]
+        live += await own_keys(self._session, how.owner, accounts)
         keys: dict[object, dict[str, dict[str, Any]]] = {}
         for key in live:
             keys.setdefault(key.user_id, {})[key.name] = {"name": key.name, **current(key)}

@@ -42,5 +42,9 @@ def rows(dump: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    for row in rows(json.load(sys.stdin)):
+    try:
+        given = json.load(sys.stdin)
+    except ValueError as error:
+        sys.exit(f"what comes in is no JSON: {error}")
+    for row in rows(given):
         print(json.dumps(row))

@@ -66,7 +66,7 @@ def test_csv() -> None:
         (6, "is_active", "it is neither true nor false"),
         (7, "email", "an email address must have an @-sign"),
         (8, "", "it has 2 fields, and there are 4 columns"),
-        (9, "email", "it is not valid Unicode (it has a lone surrogate)"),
+        (9, "email", "it is no valid UTF-8, or has a lone surrogate"),
         (10, "mia@example.com", ""),
         (11, "last@example.com", ""),
     ]
@@ -82,7 +82,7 @@ def test_jsonl() -> None:
         (1, "ada@example.com", ""),
         (2, "bob@example.com", ""),
         (4, "password", "there is no such field"),
-        (5, "", "it is no JSON object"),
+        (5, "", "it is no JSON object; each line is one, without a list around them"),
         (6, "", "it is no JSON: unexpected end of data, in column 28"),
         (7, "email", "it is missing"),
         (8, "email", "it is no text"),
@@ -118,6 +118,7 @@ def test_nothing_that_is_no_file_is_a_failure(junk: bytes, form: Any) -> None:
     [
         (b"emial,full_name\n", "line 1: there is no column 'emial'", "did you mean email?"),
         (b"email,password\n", "line 1: there is no column 'password'", "their hashes"),
+        (b"email;full_name\n", "line 1: there is no column 'email;full_name'", "by commas, and these by ';'"),
         (b"full_name\n", "line 1: there is no column email", "the columns are"),
         (b"email,email\n", "line 1: there is a column twice", "the columns are"),
         (b"PK\x03\x04\x00", "line 1: there is no column", "the columns are"),

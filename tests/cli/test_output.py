@@ -107,9 +107,10 @@ def test_a_table_has_the_columns_that_there_is_room_for(
     apictl: Apictl, environment: dict[str, str], superuser: User, columns: str, more: dict[str, str]
 ) -> None:
     own = environment | {"COLUMNS": columns} | more
-    with terminal("create-token", SUPERUSER, "-o", "ids", environment=environment, start=apictl.start) as seen:
+    issue = ("create-token", SUPERUSER, "--fields", "session_id,access_token", "-o", "csv")
+    with terminal(*issue, environment=environment, start=apictl.start) as seen:
         assert seen.end() == 0
-    issued = seen.screen.strip()
+    issued = seen.screen.split()[1].partition(",")[0]
     with terminal("list-tokens", environment=own, start=apictl.start) as seen:
         assert seen.end() == 0
     lines = re.sub(r"\x1b\[[0-9;]*m", "", seen.screen).splitlines()
@@ -212,16 +213,28 @@ def test_a_full_disk_is_one_line_and_exit_1(
         assert process.wait() == 1
         err.seek(0)
         said = err.read().decode()
-    assert said == "error: the output could not be written\ncause: No space left on device\n"
+    assert said == "error: the output could not be written: No space left on device\n"
 
 
-def test_streams_that_are_closed_are_no_failure(environment: dict[str, str], ada: str) -> None:
+def test_streams_that_are_closed_are_no_bug(environment: dict[str, str], ada: str) -> None:
     line = (
         f"'{APICTL}' show-user nobody@example.com 2>&-; echo $?; '{APICTL}' show-user {ada} >&-; echo $?; "
         f"'{APICTL}' show-user nobody@example.com >&- 2>&-; echo $?"
     )
     ended = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True, check=False)
-    assert (ended.stdout, ended.stderr) == ("3\n0\n3\n", "")
+    # What has nothing to print has done what it was asked for.
+    assert (ended.stdout, ended.stderr) == (
+        "3\n1\n3\n",
+        "error: the output could not be written: Bad file descriptor\n",
+    )
+    line = f"'{APICTL}' delete-user {ada} <&-; echo $?; '{APICTL}' completion bash >/dev/full; echo $?"
+    ended = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True, check=False)
+    assert ended.stdout == "2\n1\n"
+    assert ended.stderr.splitlines() == [
+        "error: This needs a confirmation, and there is no terminal to ask on",
+        "hint: use --yes",
+        "error: the output could not be written: No space left on device",
+    ]
 
 
 @pytest.mark.parametrize("line", WRITES)

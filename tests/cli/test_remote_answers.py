@@ -107,7 +107,13 @@ async def test_a_server_that_is_none_of_ours(apictl: Apictl, elsewhere: dict[str
         assert requests == ["GET /v1/users/ada@example.com"] * attempts, name
 
 
-async def test_what_changes_something_is_asked_once(apictl: Apictl, elsewhere: dict[str, str]) -> None:
+async def test_what_changes_something_is_asked_once(apictl: Apictl, elsewhere: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "state.yaml").write_text("owner: x", encoding="utf-8")
+    looking = ("plan", "-f", str(tmp_path / "state.yaml"))
+    for line, may_be_done in ((looking, False), (("activate-user", "ada@example.com"), True)):
+        ended, _ = await asked(apictl, elsewhere, ANSWERS["half"][0], *line)
+        told = ("broke off its answer" in ended.err, "may have been done" in ended.err)
+        assert told == (True, may_be_done), ended.err
     for answer in (BUSY, None, HTML):
         ended, requests = await asked(apictl, elsewhere, answer, "activate-user", "ada@example.com")
         assert (ended.code, requests) == (7, ["POST /v1/users/ada@example.com/activate"]), ended.err

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+import asyncpg
 import httpx2
 
 from api.users.models import User
@@ -43,6 +44,34 @@ def test_no_option_and_no_argument_takes_a_secret() -> None:
     for name in COMMANDS:
         takes = {one.name for one in build(name).params if not (getattr(one, "is_flag", False))}
         assert {one for one in takes if suspicious.search(one)} <= set(NO_SECRETS), name
+
+
+SHOWN_ONCE: Final = (
+    ("create-user", "ada@example.com", "--generate-password"),
+    ("set-password", SUPERUSER, "--generate-password"),
+    ("create-token", SUPERUSER),
+    ("create-api-key", SUPERUSER, "--name", "x"),
+    ("rotate-api-key", "{key}"),
+    ("bootstrap", SUPERUSER, "--generate-password"),
+    ("apply", "-f", "-", "--show-keys"),
+)
+
+
+async def test_what_is_shown_once_is_shown(
+    apictl: Apictl, environment: dict[str, str], database: asyncpg.Connection
+) -> None:
+    state = "{owner: x, service_accounts: [{name: ci, api_keys: [{name: k}]}]}"
+    assert (await apictl("create-user", SUPERUSER, "--no-password", environment=environment)).code == 0
+    key = (await apictl("create-api-key", SUPERUSER, "--name", "x", "-o", "json", environment=environment)).json()["id"]
+    tables = ("users", "sessions", "api_keys", "audit_entries")
+    before = [await database.fetch(f"SELECT * FROM {table} ORDER BY 1") for table in tables]  # noqa: S608 - ours
+    for line in SHOWN_ONCE:
+        filled = [key if one == "{key}" else one for one in line]
+        for how in (["-o", "ids"], ["--fields", "changed"]):
+            own = environment if line[0] != "bootstrap" else environment | {"APICTL_SECRET_KEY": "x" * 64}
+            refused = await apictl(*filled, *how, environment=own, stdin=state)
+            assert (refused.code, "is shown this once, and would not be" in refused.err) == (2, True), (line, refused)
+    assert [await database.fetch(f"SELECT * FROM {table} ORDER BY 1") for table in tables] == before  # noqa: S608 - ours
 
 
 async def test_no_secret_is_in_any_output(

@@ -171,7 +171,7 @@ STATEMENTS: Final = {
     "delete_role": 5,
     "plan": 5,
     "apply": 40,
-    "export_state": 5,
+    "export_state": 6,
     "grant_role": 5,
     "revoke_role": 3,
     "explain": 2,

@@ -122,7 +122,7 @@ async def test_from_one_owner_to_another(terminal: Terminal, database: asyncpg.C
 
 async def test_nothing_of_a_rotated_key_survives(terminal: Terminal, database: asyncpg.Connection) -> None:
     first = (await terminal("apply", STATE, "--show-keys")).json()["keys"][0]["id"]
-    successor = (await terminal.run("rotate-api-key", first, "-o", "ids")).out.strip()
+    successor = (await terminal.run("rotate-api-key", first, "-o", "json")).json()["id"]
     assert (await terminal("apply", STATE)).json()["changes"] == []
     await terminal.run("revoke-api-key", successor)
     keyless = json.loads(json.dumps(STATE))

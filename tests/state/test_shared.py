@@ -117,7 +117,7 @@ async def test_a_rotated_key_without_its_successor_is_replaced(
     terminal: Terminal, database: asyncpg.Connection
 ) -> None:
     key = (await terminal("apply", machine("x"), "--show-keys")).json()["keys"][0]["id"]
-    successor = (await terminal.run("rotate-api-key", key, "-o", "ids")).out.strip()
+    successor = (await terminal.run("rotate-api-key", key, "-o", "json")).json()["id"]
     await terminal.run("revoke-api-key", successor)
     # Its export is a state to which nothing is to be done; as long as it lives.
     exported = (await terminal.run("export-state", "--owner", "x")).out

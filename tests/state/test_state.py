@@ -115,7 +115,7 @@ async def test_an_export_is_a_state(
 ) -> None:
     await terminal("apply", STATE, "--show-keys")
     await terminal.run("create-api-key", ADA, "--name", "for ever", "--no-expiry")
-    rotated = (await terminal.run("create-api-key", ADA, "--name", "laptop", "-o", "ids")).out.strip()
+    rotated = (await terminal.run("create-api-key", ADA, "--name", "laptop", "-o", "json")).json()["id"]
     await terminal.run("rotate-api-key", rotated)
     await terminal.run("create-user", "nothing@example.com", "--no-password")
     before = await rows(database)
