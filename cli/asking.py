@@ -154,12 +154,12 @@ async def content_of(answer: "httpx2.Response", most: int = LARGEST) -> bytes:
     Raises:
         ServerAnswer: It is longer than any of ours.
     """
-    content = b""
+    content = bytearray()
     async for part in answer.aiter_bytes():
         content += part
         if len(content) > most:
             raise none_of_ours(answer, "it answered with more than apictl ever does")
-    return content
+    return bytes(content)
 
 
 async def ask(

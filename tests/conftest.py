@@ -279,8 +279,9 @@ async def http_door(app: FastAPI, client: httpx2.AsyncClient, superuser: User) -
 def apictl(server_url: str, template_with_superuser: str) -> Iterator[Apictl]:
     """The command, ready to run."""
     # A database of its own: nobody may be connected to a template while it is copied.
-    warmed_up_on = asyncio.run(postgres.copy(server_url, template_with_superuser))
-    with TemporaryDirectory(prefix="apictl-tests-") as folder:
+    database = postgres.database(server_url, copy_of=template_with_superuser)
+    with asyncio.Runner() as runner, TemporaryDirectory(prefix="apictl-tests-") as folder:
+        warmed_up_on = runner.run(database.__aenter__())
         address = f"{folder}/socket"
         command = [sys.executable, "-m", "tests.support.warm", address, warmed_up_on]
         with subprocess.Popen(
@@ -296,7 +297,7 @@ def apictl(server_url: str, template_with_superuser: str) -> Iterator[Apictl]:
                 time.sleep(0.02)
             yield Apictl(address)
             process.terminate()
-    asyncio.run(postgres.drop(server_url, warmed_up_on))
+        runner.run(database.__aexit__(None, None, None))
 
 
 @pytest.fixture
