@@ -222,6 +222,9 @@ def carry_out(kind: Kind, body: Body | HostBody, arguments: dict[str, Any], opti
         # What goes on for long makes garbage.
         gc.set_threshold(*THRESHOLD)
     if kind == "host":
+        from api.core.memory import one_heap
+
+        one_heap()
         body(call, **arguments)
         return None
     # What has done something does not wait for a key.

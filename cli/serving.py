@@ -69,11 +69,13 @@ def application() -> "FastAPI":
     import multiprocessing
     import signal
 
+    from api.core.memory import one_heap
     from api.main import create_app
 
     if multiprocessing.parent_process() is not None:
         # A lost terminal is told to all of its processes: the parent ends us, in its time.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    one_heap()
     app = create_app()
     # Now, and not at the first request.
     app.middleware_stack = app.build_middleware_stack()

@@ -20,6 +20,8 @@ SYMBOLS: Final = frozenset("@({[<!|$+%")
 ONE_SYMBOL_A_LETTER: Final = str.maketrans("@{[<!|$+", "4(((1157")
 QUEUE_LIMIT: Final = 64
 QUEUE_SECONDS: Final = 2.0
+# Seconds without a hash, after which its memory is given back.
+IDLE: Final = 1.0
 
 T = TypeVar("T")
 
@@ -73,6 +75,7 @@ class Passwords:
         self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="passwords")
         self._slots = asyncio.Semaphore(self._threads)
         self._waiting = 0
+        self._giving_back: asyncio.TimerHandle | None = None
 
     def require_room(self) -> None:
         """Go on only if one more would be let into the queue: a look, for whoever has more to do before that.
@@ -85,6 +88,8 @@ class Passwords:
 
     def close(self) -> None:
         """Let the threads go."""
+        if self._giving_back is not None:
+            self._giving_back.cancel()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def hash(self, password: str, *, personal: Sequence[str] = (), field: str = "password") -> str:
@@ -147,6 +152,11 @@ class Passwords:
         async with self._turn():
             return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
+    def _give_back(self) -> None:
+        from api.core.memory import give_back  # noqa: PLC0415 - commands end before
+
+        self._executor.submit(give_back)
+
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
         self.require_room()
@@ -162,3 +172,6 @@ class Passwords:
             yield
         finally:
             self._slots.release()
+            if self._giving_back is not None:
+                self._giving_back.cancel()
+            self._giving_back = asyncio.get_running_loop().call_later(IDLE, self._give_back)

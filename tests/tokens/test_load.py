@@ -63,3 +63,16 @@ async def test_five_hundred_logins_at_once(apictl: Apictl, environment: dict[str
     assert grown <= 100, f"{grown} MiB more"
     p99 = sorted(waited)[int(len(waited) * 0.99)]
     assert p99 <= 0.05, f"health took {p99:.3f} s, answers: {answers}"
+
+
+@pytest.mark.skipif(not THOROUGH, reason="hashes at their full price: CI's second run has them")
+async def test_what_hashes_took_is_given_back(environment: dict[str, str], superuser: User) -> None:
+    with serving("serve", environment=environment) as server:
+        port, pid = int(server.url.rpartition(":")[2]), server.process.pid
+        # Imports, and a first hash.
+        assert await log_in(port) == 200
+        before = resident(pid)
+        assert set(await asyncio.gather(*(log_in(port) for _ in range(40)))) == {200}
+        async with asyncio.timeout(10):
+            while resident(pid) - before > 12 * 1024:
+                await asyncio.sleep(0.05)
