@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from typing import Any, Final
+from uuid import UUID
 
 from sqlalchemy import ScalarSelect, Text, any_, func, literal_column, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -17,6 +18,8 @@ class Role(Base):
     __tablename__ = "roles"
 
     name: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)
+    # Another one of the same name has another.
+    id: Mapped[UUID] = mapped_column(server_default=func.gen_random_uuid())
     description: Mapped[str] = mapped_column(server_default="")
     scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Text, Uuid, and_, any_, delete, func, literal, or_, select, text, tuple_
+from sqlalchemy import ARRAY, Text, Uuid, and_, any_, case, delete, func, literal, or_, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -23,23 +23,18 @@ async def try_lock(session: AsyncSession) -> bool:
 
 
 async def owned_by(session: AsyncSession, owner: str) -> list[tuple[Ownership, UUID | None]]:
-    """Return what an owner has, with whose account it is about, in the order of kinds and names."""
-    statement = select(Ownership, func.coalesce(ApiKey.user_id, Ownership.target_id))
+    """Return what an owner has, and the id of the account that it is, or whose key it is; by kinds and names."""
+    user_id = case((Ownership.kind == "api-key", ApiKey.user_id), else_=Ownership.target_id)
+    statement = select(Ownership, user_id)
     statement = statement.outerjoin(ApiKey, ApiKey.id == Ownership.target_id).where(Ownership.owner == owner)
     rows = await session.execute(statement.order_by(Ownership.kind, Ownership.name))
-    return [(row, user_id) for row, user_id in rows]
+    return [(row, account_id) for row, account_id in rows]
 
 
-async def owned_by_others(
-    session: AsyncSession, owner: str, *, roles: Collection[str], target_ids: Collection[UUID]
-) -> Sequence[Ownership]:
-    """Return what others have of these roles, and of the accounts and keys with these ids."""
+async def owned_by_others(session: AsyncSession, owner: str, target_ids: Collection[UUID]) -> Sequence[Ownership]:
+    """Return what others have of the roles, accounts and keys with these ids."""
     statement = select(Ownership).where(
-        or_(
-            and_(Ownership.kind == "role", Ownership.name == any_(literal([*roles], ARRAY(Text)))),
-            Ownership.target_id == any_(literal([*target_ids], ARRAY(Uuid))),
-        ),
-        Ownership.owner != owner,
+        Ownership.target_id == any_(literal([*target_ids], ARRAY(Uuid))), Ownership.owner != owner
     )
     return (await session.scalars(statement.order_by(Ownership.applied_at, Ownership.owner))).all()
 

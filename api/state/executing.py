@@ -31,9 +31,9 @@ from api.users.service import UserService
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a step has made: its id, if it has one, and when; or that it is the next of a key."""
+    """What a step has made: its id, and when; or that it is the next of a key."""
 
-    target_id: UUID | None
+    target_id: UUID
     created_at: datetime
     is_renewal: bool = False
 
@@ -59,7 +59,7 @@ class Executor:
         self._machines = ServiceAccountService(self.session, self.actor)
         self._roles = RoleService(self.session, self.actor)
         self._api_keys = ApiKeyService(self.session, self.actor)
-        # Others are able to, and their keys are made, before they may do less.
+        # Done last: the last superuser can hand over, and keys are made while their owners may still have them.
         self._later: list[tuple[Step, Callable[[str], Awaitable[object]], str]] = []
 
     async def make(self, step: Step) -> Made | None:
@@ -107,7 +107,7 @@ class Executor:
     async def _role(self, step: Step, resource: Resource) -> Made | None:
         if step.found is None:
             role = await self._roles.create_role(RoleCreate(name=resource.name[1], **resource.fields))
-            return Made(None, role.created_at)
+            return Made(role.id, role.created_at)
         await self._roles.update_role(resource.name[1], RoleUpdate(**changed(step)))
         return None
 

@@ -28,7 +28,7 @@ class Existing:
         own: What it said of what there is, by whatever name.
         lost: What it said of what is gone.
         others: What other owners' states say of what there is, by whatever name.
-        shared: What they say of what the owner's state said something of, by its name there, and what is gone.
+        others_lost: What they say of what the owner's state named too, and is gone, by its name there.
         kept: The accounts with keys that other owners' states name; only of those that the state names no more.
         ids: Of each key that is meant, or was, the ids that it had since it was made: each rotation gives it another.
         live: Of each key that is meant, what is live of it: for a while, the one before a rotation too.
@@ -40,7 +40,7 @@ class Existing:
     own: dict[Name, Ownership] = field(default_factory=dict)
     lost: dict[Name, Ownership] = field(default_factory=dict)
     others: dict[Name, list[Ownership]] = field(default_factory=dict)
-    shared: dict[Name, list[Ownership]] = field(default_factory=dict)
+    others_lost: dict[Name, list[Ownership]] = field(default_factory=dict)
     kept: set[UUID] = field(default_factory=set)
     ids: dict[Name, set[UUID]] = field(default_factory=dict)
     live: dict[Name, list[ApiKey]] = field(default_factory=dict)
@@ -49,14 +49,11 @@ class Existing:
     def is_about(self, name: Name, row: Ownership) -> bool:
         """Tell whether a row is about what has this name now, and not about another one that had it."""
         found = self.there.get(name)
-        if isinstance(found, Role):
-            # It has no id; a row whose owner did not make it is as good as it can be.
-            return row.made_at in {None, found.created_at}
         return found is not None and (row.target_id == found.id or row.target_id in self.ids.get(name, ()))
 
     def of_others(self, name: Name) -> list[Ownership]:
         """Return what other owners' states say of what has this name, or had it when it was this owner's."""
-        return [*self.others.get(name, ()), *self.shared.get(name, ())]
+        return [*self.others.get(name, ()), *self.others_lost.get(name, ())]
 
 
 def named(row: Ownership) -> Name:
@@ -148,7 +145,8 @@ async def read_keys(
         meant = next((key for key in reversed(mine) if key.id in live), None)
         meant = meant or next((key for key in reversed(keys) if key.id in live and key.successor_id is None), None)
         if meant is None:
-            found.ids[name] = {key.id for key in mine}
+            # What became of it, and what it was before.
+            found.ids[name] = {key.id for key in keys for one in mine if key is one or one in successors(keys, key.id)}
             continue
         found.there[name] = meant
         found.ids[name] = {key.id for key in keys if meant in successors(keys, key.id)}
@@ -167,12 +165,12 @@ def successors(keys: Sequence[ApiKey], key_id: UUID | None) -> Iterator[ApiKey]:
 async def read_others(session: AsyncSession, owner: str, found: Existing, stated: set[Name]) -> None:
     """Find what other owners' states say of what there is, and of what is gone."""
     names = {row.target_id: name for name, row in found.lost.items() if row.target_id is not None}
-    names |= {user.id: name for name, user in found.there.items() if isinstance(user, User)}
+    names |= {one.id: name for name, one in found.there.items()}
     names |= {key_id: name for name, ids in found.ids.items() for key_id in ids}
-    defined = [name for kind, name in found.there if kind == "role"]
-    for row in await crud.owned_by_others(session, owner, roles=defined, target_ids=names):
-        name = named(row) if row.target_id is None else names[row.target_id]
-        (found.others if found.is_about(name, row) else found.shared).setdefault(name, []).append(row)
+    for row in await crud.owned_by_others(session, owner, names):
+        # It was found by it.
+        name = names[row.target_id]  # type: ignore[index]
+        (found.others if found.is_about(name, row) else found.others_lost).setdefault(name, []).append(row)
     left = [found.there[name] for name in found.own if name not in stated]
     gone = [user.id for user in left if isinstance(user, User)]
     if gone:

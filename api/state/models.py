@@ -1,4 +1,4 @@
-"""The table of what the owners of states have made or set."""
+"""The table of what states name, by their owners."""
 
 from datetime import datetime
 from typing import Any
@@ -12,24 +12,23 @@ from api.database import Base
 
 
 class Ownership(Base):
-    """What an owner's state said of a role, an account or a key that it made or changed.
+    """What an owner's state said of a role, an account or a key when it was applied.
+
+    There is one for everything that it names, if whoever applied it could change that.
 
     No foreign keys: that something is gone which somebody else deleted is told from here.
     """
 
     __tablename__ = "ownerships"
-    __table_args__ = (
-        Index("ix_ownerships_kind_name", "kind", "name"),
-        Index("ix_ownerships_target_id", "target_id"),
-    )
+    __table_args__ = (Index("ix_ownerships_target_id", "target_id"),)
 
     owner: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)
     kind: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)
     name: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)
-    # A user's or a key's, by which it is found whatever it is called by now; None for a role.
+    # By which it is found, whatever it is called by now; None where it was gone before roles had any.
     target_id: Mapped[UUID | None]
-    # When the owner made it, which is when it was created: another one of the same name is not theirs. None: it was
-    # there before, and so is never theirs to delete.
+    # When it was made, if the owner made it, or has it from who did. None: it was there before, and so is never theirs
+    # to delete.
     made_at: Mapped[datetime | None]
     # The fields that the state named, with their values.
     applied: Mapped[dict[str, Any]] = mapped_column(JSONB)

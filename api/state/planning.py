@@ -30,11 +30,11 @@ HINTS: Final = {
 
 
 class OwnedByAnother(ApictlError):
-    """Two states want the same thing to be different, or one wants what somebody else has made to end."""
+    """A name means something else than when the state set it, or it is somebody else's to say what that is like."""
 
     kind = Kind.CONFLICT
     code = "owned-by-another"
-    title = "It is not this owner's"
+    title = "It is another one, or another owner's"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def make_plan(owner: str, wanted: list[Resource], existing: Existing, *, take_ov
     """Compare what is desired with what there is.
 
     Raises:
-        OwnedByAnother: What the state names is, by now, something else, or says somebody else's state otherwise.
+        OwnedByAnother: A name means something else by now, or another owner's state says otherwise.
         InvalidInput: It cannot be done: a role that there is not, or a scope that a key's owner does not hold.
     """
     wanted_by_name = {resource.name: resource for resource in wanted}
@@ -178,10 +178,10 @@ def renamed(wanted: Mapping[Name, Resource], existing: Existing) -> Iterator[Fie
 
 
 def another_one(wanted: Mapping[Name, Resource], existing: Existing) -> Iterator[FieldError]:
-    """Yield the accounts that have the names of those that the state has set, be they this state's too."""
+    """Yield the roles and accounts that have the names of those that the state has set, be they this state's too."""
     for name, resource in wanted.items():
         said = existing.said.get(name)
-        if said is not None and said is not existing.own.get(name) and isinstance(existing.there.get(name), User):
+        if said is not None and said is not existing.own.get(name) and name in existing.there and name[0] != "api-key":
             what = (
                 f"{name[0]} {name[1]} is another one than this state has set: it was made again, or has taken the name"
             )

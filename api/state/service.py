@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
+from uuid import UUID
 
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,8 +19,9 @@ from api.state import crud
 from api.state.drift import tell_drift
 from api.state.executing import Executor, Made
 from api.state.existing import own_keys, read
-from api.state.owning import Owning
+from api.state.ledger import Ledger
 from api.state.planning import make_plan
+from api.state.powers import Powers
 from api.state.resources import Name, current, resources
 from api.state.schemas import MOST, Applied, ApplyOptions, ExportStateOptions, Plan, PlanOptions, State, UserState
 from api.users import crud as users
@@ -60,7 +62,7 @@ class StateService:
 
         Raises:
             MissingScope: The actor may not see everything that a state can name.
-            OwnedByAnother: Another owner's state says otherwise, and is not to be taken over.
+            OwnedByAnother: A name means something else by now, or another owner's state says otherwise.
             InvalidInput: The state cannot be had.
         """
         self._require_sight()
@@ -85,6 +87,7 @@ class StateService:
             StalePlan: It is not the plan that `how` names.
             WouldDestroy: Something is to be deleted or replaced, and `how` does not say that it may.
             Busy: Another state is being applied all the time.
+            MissingScope: The actor could not have had a state say what is to be let go, or taken over.
             ApictlError: As `plan`; or a service refused one of the changes.
         """
         self._require_sight()
@@ -104,7 +107,10 @@ class StateService:
             told(len(made), len(planned.steps))
             made[step.name] = await executor.make(step)
         await executor.finish()
-        noted = await Owning(self._session, self._actor, existing, planned, made).write(wanted)
+        powers = Powers(self._session, self._actor)
+        noted = await Ledger(powers, existing, planned, made).write(
+            self._session, {resource.name: resource for resource in wanted}
+        )
         if not plan.is_clean or noted:
             counts = {"changes": len(made), "noted": noted, "taken_over": plan.taken_over, "released": plan.released}
             detail = {"owner": state.owner, **counts}
@@ -131,7 +137,7 @@ class StateService:
         live = [one.key for one in await api_keys.of_users(self._session, [user.id for user in accounts])]
         live = [key for key in live if key.successor_id is None]
         live += await own_keys(self._session, how.owner, accounts)
-        keys: dict[object, dict[str, dict[str, Any]]] = {}
+        keys: dict[UUID, dict[str, dict[str, Any]]] = {}
         for key in live:
             keys.setdefault(key.user_id, {})[key.name] = {"name": key.name, **current(key)}
         shown = [

@@ -19,6 +19,7 @@ STATE: Final[dict[str, Any]] = {
     ],
     "service_accounts": [{"name": "deploy", "roles": ["support"], "api_keys": [KEY]}],
 }
+KEYLESS: Final = {"service_accounts": [{"name": "ci"}]}
 NAMES: Final = ["role support", f"user {ADA}", f"user {BOB}", "service-account deploy", "api-key deploy/web site"]
 ROWS: Final = {
     "users": """SELECT kind, email, name, full_name, is_active, is_superuser, roles, version FROM users
@@ -56,3 +57,9 @@ class Terminal:
 def changes(answer: Mapping[str, Any]) -> list[str]:
     """Return a plan's changes in short."""
     return [f"{change['action']} {change['kind']} {change['name']}" for change in answer["changes"]]
+
+
+def machine(owner: str, **terms: Any) -> dict[str, Any]:
+    """Return a state with a service account and its key."""
+    key = {"name": "k", "expires_in": 3600} | terms
+    return {"owner": owner, "service_accounts": [{"name": "ci", "api_keys": [key]}]}
