@@ -78,10 +78,11 @@ class Call:
         """
         from api.core.errors import BadRequest
 
+        hint = "leave out -o ids" if self.form is Format.IDS else f"name it too: --fields {names[0]}"
         if not self.dry_run and (self.form is Format.IDS or (self.fields and not {*names} & {*self.fields})):
             raise BadRequest(
                 f"{names[0]} is shown this once, and would not be",
-                hint=f"leave out -o ids, or name it: --fields {names[0]}",
+                hint=hint,
             )
 
     def changed(self, *, changed: bool) -> dict[str, Any]:
@@ -153,7 +154,9 @@ class Shown:
     style: Style
 
 
-def command(kind: Kind, *, over_http: bool = True) -> Callable[[Body | HostBody], Callable[..., Shown | None]]:
+def command(
+    kind: Kind, *, over_http: bool = True, looks: tuple[str, ...] = ()
+) -> Callable[[Body | HostBody], Callable[..., Shown | None]]:
     """Make a body that takes a Call into a command that Typer can run; a host's is a plain function."""
 
     def decorate(body: Body | HostBody) -> Callable[..., Shown | None]:
@@ -162,7 +165,8 @@ def command(kind: Kind, *, over_http: bool = True) -> Callable[[Body | HostBody]
 
         def run_command(**arguments: Any) -> Shown | None:
             options = {name: arguments.pop(name, default) for name, (_, default) in extra.items()}
-            return carry_out(kind, body, arguments, options)
+            looking = any(arguments[name] for name in looks)
+            return carry_out(kind, body, arguments, options, looking=looking)
 
         run_command.__name__ = body.__name__
         run_command.__doc__ = body.__doc__
@@ -180,7 +184,9 @@ def command(kind: Kind, *, over_http: bool = True) -> Callable[[Body | HostBody]
     return decorate
 
 
-def carry_out(kind: Kind, body: Body | HostBody, arguments: dict[str, Any], options: dict[str, Any]) -> Shown | None:
+def carry_out(
+    kind: Kind, body: Body | HostBody, arguments: dict[str, Any], options: dict[str, Any], *, looking: bool
+) -> Shown | None:
     """Run a command's body to its end: settings, database, transaction."""
     if kind == "plain":
         return Shown(Script("script", str(body(**arguments))), Style())
@@ -238,8 +244,8 @@ def carry_out(kind: Kind, body: Body | HostBody, arguments: dict[str, Any], opti
 
     # Outside of the event loop, so that Ctrl-C ends the wait for an embedded PostgreSQL at once. Only a command
     # that makes the schema may make the database: an operator in the wrong folder must not.
-    looks = call.dry_run or any(arguments.get(name) for name in ("check", "plan", "sql"))
-    with held_database(call.settings, create=kind == "schema" and not looks) as url:
+    create = kind == "schema" and not (call.dry_run or looking)
+    with held_database(call.settings, create=create) as url:
         result = complete(with_call(kind, call, body, arguments, options, url))
     return Shown(result, style)
 

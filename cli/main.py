@@ -22,8 +22,13 @@ NO_SERVER: Final = {
     "show-config": "it shows the settings of this machine",
     "completion": "it prints a script for this machine's shell",
 }
-# What would have a secret, if there were such an option; and to what no other one is near.
-SECRETS: Final = tuple(f"No such option: --{name}" for name in ("password ", "token", "secret", "key "))
+# Which secret an option of this name would have, and where it belongs.
+NO_SECRETS: Final = {
+    "--password": "--password-stdin, --password-file or APICTL_PASSWORD",
+    "--token": "APICTL_TOKEN or APICTL_TOKEN_FILE",
+    "--api-key": "APICTL_TOKEN or APICTL_TOKEN_FILE",
+    "--secret-key": "APICTL_SECRET_KEY",
+}
 
 
 def run() -> int:
@@ -98,10 +103,10 @@ def main(arguments: list[str]) -> int:
             hint = f"options come after the command: apictl {words[0]} …"
         elif words and message.startswith("No such option: --server"):
             hint = NO_SERVER.get(words[0], f"apictl {words[0]} works on a database only")
-        elif message.startswith(SECRETS):
-            # What was behind it stays out: it is one.
+        elif secret := NO_SECRETS.get(message.removeprefix("No such option: ").partition(" ")[0]):
+            # Without Typer's suggestion of others.
             message = message.partition(" (")[0]
-            hint = "no secret is an argument, which others see: --password-stdin, --password-file, or a variable"
+            hint = f"no secret is an argument, which others see: {secret}"
         if message.startswith("Got unexpected extra argument"):
             # What is too much may be a password or a token.
             message = "There are more arguments than the command takes"

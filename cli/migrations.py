@@ -63,7 +63,7 @@ def authoring(call: Call) -> "AuthoringService":
     return AuthoringService(call.runtime.patient_engine, call.actor)
 
 
-@command("schema")
+@command("schema", looks=("check", "plan", "sql"))
 async def migrate(
     call: Call,
     to: To = None,

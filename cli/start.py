@@ -6,6 +6,8 @@ import sys
 
 from api import __version__
 
+# In place of one that the caller has closed. What is written to stdout then fails, as on a full disk: a key that is
+# shown once must not be taken for shown.
 STREAMS = (("stdin", "r", os.O_RDONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY))
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,11 +16,13 @@ if TYPE_CHECKING:
 
 def run() -> "NoReturn":
     """Run `apictl` as a process: print, flush, exit."""
-    # Else the next file that is opened would have the number of a stream that the caller has closed. What is written
-    # to stdout then fails, as on a full disk: a key that is shown once must not be taken for shown.
+    # Else the next file that is opened would have the number of a stream that the caller has closed.
     for number, (name, mode, flags) in enumerate(STREAMS):
         if getattr(sys, name) is None:
-            os.dup2(os.open(os.devnull, flags), number)
+            opened = os.open(os.devnull, flags)
+            os.dup2(opened, number)
+            # Where it is the same number, that is nothing; and children have it too.
+            os.set_inheritable(number, True)
             setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
     if sys.argv[1:] in (["--version"], ["-V"]):
         leave(0, f"apictl {__version__}\n")

@@ -31,7 +31,7 @@ TakeOver = Annotated[
     bool,
     typer.Option(
         "--take-over",
-        help="What other owners' states name too is this one's then, to change and to delete.",
+        help="What the state names becomes this owner's, whoever made it and whatever other states say.",
         show_default=False,
     ),
 ]

@@ -59,7 +59,8 @@ def located(refused: "ApictlError", loaded: Loaded) -> "ApictlError":
     ]
     if not errors:
         return refused
-    return type(refused)(f"{errors[0]['field']}: {errors[0]['message']}", errors=errors, hint=refused.hint)
+    refused.detail, refused.errors = f"{errors[0]['field']}: {errors[0]['message']}", tuple(errors)
+    return refused
 
 
 def where(field_name: str) -> tuple[str | int, ...]:

@@ -33,8 +33,8 @@ MOST_ROLES: Final = 100
 UNFINISHED: Final = "unexpected end of data"
 YES: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 ROLE: Final = re.compile(SLUG)
-# A spreadsheet would take what begins so for a formula; an apostrophe before it is export_users's.
 SEPARATOR: Final = re.compile(r"[;\t|]")
+# A spreadsheet would take what begins so for a formula; an apostrophe before it is export_users's.
 FORMULA: Final = re.compile(r"'*[=+\-@\t\r]")
 
 

@@ -9,18 +9,10 @@ from enum import Enum
 from itertools import islice
 from typing import Any, ClassVar, Self
 
+from api.core.words import WORDS
+
 # Refused fields that a failure names, at most.
 MAX_ERRORS = 50
-# What Pydantic says for programmers.
-WORDS = {
-    "missing": "it is missing",
-    "extra_forbidden": "there is no such field",
-    "model_type": "it must be an object",
-    "string_type": "it must be text",
-    "string_unicode": "it is no valid UTF-8",
-    "too_short": "it must not be empty",
-    "model_attributes_type": "it must be an object",
-}
 
 
 class Kind(Enum):

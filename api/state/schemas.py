@@ -92,7 +92,10 @@ class PlanOptions(BaseModel):
 
     take_over: Annotated[
         bool,
-        Field(description="What other owners' states name becomes this one's, to change and to delete, as theirs was."),
+        Field(
+            description="What the state names becomes this owner's, whoever made it and whatever other states say: to "
+            "change, and to delete what a state has made."
+        ),
     ] = False
 
 
@@ -152,7 +155,9 @@ class Plan(BaseModel):
     taken_over: Annotated[list[str], Field(description="What was in another owner's state, and is in this one's then.")]
     released: Annotated[
         list[str],
-        Field(description="What it names no longer, and is left: it was there before, or is another's."),
+        Field(
+            description="What it names no longer, and is left: it was there before, or it or a key of it is another's."
+        ),
     ]
     digest: Annotated[str, Field(description="Of the changes: `plan` of an apply that does these or none.")]
 

@@ -99,7 +99,7 @@ async def test_there_is_no_option_that_takes_a_password(apictl: Apictl, environm
     ended = await apictl(*CREATE, flag, "hunter2hunter2hunter2", environment=environment)
     assert ended.code == 2
     assert "hunter2" not in ended.err
-    hint = "no secret is an argument, which others see: --password-stdin, --password-file, or a variable"
+    hint = "no secret is an argument, which others see: --password-stdin, --password-file or APICTL_PASSWORD"
     assert f"hint: {'see: apictl create-user --help' if flag == '-p' else hint}" in ended.err
 
 

@@ -97,8 +97,8 @@ WRONG: Final = {
     "owner: x\nusers: [{email: a@example.com, password: hunter2}]": "line 2, column 32: a password does not stand",
     "owner: x\nusers: [{email: a@example.com, password: {env: A, file: b}}]": "a password does not stand here itself",
     "owner: x\nusers: [{email: a@example.com, password: {env: my hunter2}}]": "a password does not stand here itself",
-    "owner: x\nusers: 5": "line 2, column 1: Input should be a valid list",
-    f"owner: x\nroles: {'9' * 5000}": "line 2, column 1: Input should be a valid list",
+    "owner: x\nusers: 5": "line 2, column 1: it must be a list",
+    f"owner: x\nroles: {'9' * 5000}": "line 2, column 1: it must be a list",
     "roles: []": "owner: ",
 }
 

@@ -16,11 +16,12 @@ import select
 import signal
 import socket
 import sys
+import traceback
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import cli
 from cli import remote
@@ -65,15 +66,21 @@ def serve(address: str) -> None:
                     client.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
         if listener in ready:
             client = listener.accept()[0]
-            child = begin(client)
-            clients[child] = client
+            begun = begin(client)
+            if begun is None:
+                client.close()
+                continue
+            clients[begun] = client
+            # Who has gone away meanwhile has left a child that ends by itself.
             with suppress(OSError):
-                client.sendall(f"{child}\n".encode())
+                client.sendall(f"{begun}\n".encode())
 
 
-def begin(client: socket.socket) -> int:
-    """Run a client's command line in a child of our own, and return its pid."""
+def begin(client: socket.socket) -> int | None:
+    """Run a client's command line in a child of our own, and return its pid; None if it has sent none."""
     message, ancillary, _, _ = client.recvmsg(1 << 20, socket.CMSG_SPACE(3 * 4))
+    if not ancillary:
+        return None
     request: dict[str, Any] = json.loads(message)
     descriptors = array.array("i")
     descriptors.frombytes(ancillary[0][2])
@@ -81,17 +88,22 @@ def begin(client: socket.socket) -> int:
     if child == 0:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        become(request, list(descriptors))
+        try:
+            become(request, list(descriptors))
+        finally:
+            # Never back into the loop, which is the parent's.
+            traceback.print_exc()
+            os._exit(1)
     for descriptor in descriptors:
         os.close(descriptor)
     return child
 
 
-def become(request: dict[str, Any], descriptors: list[int]) -> None:
+def become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
     """Turn this process into `apictl` with these arguments; does not return."""
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
-    # These, and what belongs to other clients.
+    # These, and what belongs to other clients: Python's objects for it are not to be closed here any more.
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     os.setsid()
     if request["terminal"]:
