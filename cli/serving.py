@@ -92,6 +92,7 @@ def config(call: Call, application: Any = APPLICATION, **options: Any) -> "Confi
     return uvicorn.Config(
         application,
         factory=application is APPLICATION,
+        http="api.core.transport:Protocol",
         log_level="error" if call.quiet else call.settings.log_level,
         # Nobody in front of us is believed until somebody says so.
         proxy_headers=False,

@@ -343,6 +343,30 @@ def test_a_quiet_server_says_nothing(apictl: Apictl, environment: dict[str, str]
         assert said.read() == b""
 
 
+def test_an_answer_is_written_at_once(apictl: Apictl, environment: dict[str, str]) -> None:
+    """Head and body, of several requests in one go too; and all of it before the connection is closed."""
+    ask = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+    last = ask.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    with serving("serve", environment=environment, start=apictl.start) as server:
+        port = int(server.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            for _ in range(30):
+                client.sendall(ask)
+                assert client.recv(65536).endswith(b'{"status":"ok"}')
+            if sys.platform == "linux":
+                # tcpi_data_segs_in, of tcp(7): packets with data in them.
+                said = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
+                assert int.from_bytes(said[152:156], sys.byteorder) == 30
+            client.sendall(ask * 3 + last)
+            with client.makefile("rb") as answers:
+                assert answers.read().count(b'{"status":"ok"}') == 4
+        # Whoever does not wait is no failure.
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(ask * 50)
+        assert server.get("/health/live")[0] == 200
+        assert "Traceback" not in server.end(signal.SIGTERM)[1]
+
+
 def test_a_large_body_costs_no_memory(apictl: Apictl, environment: dict[str, str]) -> None:
     """Row 31: 64 MiB, declared and not, through the real server."""
     with serving("serve", environment=environment, start=apictl.start) as server:
