@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.api_keys.models import ApiKey
 from api.audit.models import AuditEntry
+from api.roles.models import Role
 from api.state.models import Ownership
 
 LOCK = "apictl:state"
@@ -44,6 +45,20 @@ async def with_keys_of_others(session: AsyncSession, owner: str, user_ids: Colle
     statement = select(ApiKey.user_id).join(Ownership, Ownership.target_id == ApiKey.id)
     statement = statement.where(Ownership.owner != owner, ApiKey.user_id == any_(literal([*user_ids], ARRAY(Uuid))))
     return (await session.scalars(statement.distinct())).all()
+
+
+async def says_of_others(session: AsyncSession, roles: Collection[str]) -> bool:
+    """Tell whether a state says something of a role of one of these names that is another one by now."""
+    statement = (
+        select(Ownership.name)
+        .join(Role, Role.name == Ownership.name)
+        .where(
+            Ownership.kind == "role",
+            Ownership.name == any_(literal([*roles], ARRAY(Text))),
+            Ownership.target_id.is_distinct_from(Role.id),
+        )
+    )
+    return await session.scalar(statement.limit(1)) is not None
 
 
 async def note(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:

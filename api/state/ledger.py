@@ -44,11 +44,10 @@ class Ledger:
         """
         taken: dict[Name, list[Ownership]] = {}
         for name, row in self.planned.taken_over:
+            await self.powers.require(row, deleting=True)
             self._ended.append(row)
             if self.existing.is_about(name, row):
                 taken.setdefault(name, []).append(row)
-            else:
-                await self.powers.require(row)
         for resource in wanted.values():
             await self._state(resource, wanted, taken.get(resource.name, []))
         await self._let_go(wanted)
@@ -87,7 +86,7 @@ class Ledger:
         found, new = self.existing.there.get(resource.name), self.made.get(resource.name)
         # A key stays known by the first id that it had: what it was rotated to is found from there.
         target_id = rows[0].target_id if rows else getattr(found, "id", None)
-        # The maker's, among those that it has from others; but it is no way to have others delete what one may not.
+        # The maker's, among those that it has from others; but to follow a rename is no way to have others delete.
         makers = (row for row in rows if row.made_at is not None)
         made_at = next((row.made_at for row in makers if self._is_kept(resource, row)), None)
         if new is not None and not (new.is_renewal and made_at is not None):
@@ -96,7 +95,7 @@ class Ledger:
         return dict(zip(COLUMNS, values, strict=True))
 
     def _is_kept(self, resource: Resource, row: Ownership) -> bool:
-        """Tell whether the maker's right of a row stays with it: where it is, or by whom it may be taken elsewhere."""
+        """Tell whether the maker's right of a row stays with it: where it is, or taken elsewhere by who has it too."""
         return row is self.existing.said.get(resource.name) or self.powers.may_delete(row)
 
     async def _let_go(self, wanted: Mapping[Name, Resource]) -> None:
@@ -104,8 +103,7 @@ class Ledger:
         for name, _ in self.planned.released:
             if not await self.powers.may_change(self.existing.there[name]):
                 raise MissingScope(f"{name[0]} {name[1]}: whoever lets it go must be able to change it")
-        self._ended += [row for name, row in self.existing.own.items() if name not in wanted]
-        for name, row in self.existing.lost.items():
+        for name, row in (*self.existing.own.items(), *self.existing.lost.items()):
             if name not in wanted:
                 await self.powers.require(row)
                 self._ended.append(row)
@@ -114,7 +112,7 @@ class Ledger:
         """Have other owners' rows say what is theirs by now."""
         # What its maker names no longer, and another state does, is that one's.
         for name, row in self.existing.own.items():
-            if name not in wanted and row.made_at is not None:
+            if name not in wanted and row.made_at is not None and self.powers.may_delete(row):
                 first = self.existing.others.get(name, ())[:1]
                 self._entries += [copied(other, made_at=row.made_at) for other in first]
         # What was made again is what they name: they have said it of the one before.

@@ -7,6 +7,7 @@ from api.core.actor import ALL_SCOPES, Actor, Scope, scopes_named
 from api.core.errors import MissingScope
 from api.roles import crud as roles
 from api.roles.models import Role
+from api.state import crud
 from api.state.models import Ownership
 from api.users.models import User
 from api.users.records import UserRecords
@@ -43,7 +44,7 @@ class Powers:
         return True
 
     def may_delete(self, row: Ownership) -> bool:
-        """Tell whether the actor may delete things of this kind: else no state of theirs gets to."""
+        """Tell whether the actor may delete things of this kind: else no state gets to by what they do."""
         return self._actor.may(DELETING[row.kind])
 
     async def holds(self, row: Ownership) -> bool:
@@ -52,16 +53,18 @@ class Powers:
             return True
         names = row.applied.get("roles", ())
         given = await roles.scopes_by_role(self._session, names) if names else {}
-        is_known = len(given) == len(names)
+        is_known = len(given) == len(names) and not (names and await crud.says_of_others(self._session, names))
         scopes = {*row.applied.get("scopes", ()), *(scope for held in given.values() for scope in held)}
         return is_known and not row.applied.get("is_superuser") and self._actor.scopes >= scopes_named(scopes)
 
-    async def require(self, row: Ownership) -> None:
+    async def require(self, row: Ownership, *, deleting: bool = False) -> None:
         """Go on only if the actor could have had a state say this: it keeps others from being taken for who was meant.
 
         Raises:
-            MissingScope: They could not.
+            MissingScope: They could not; or not delete it, which whoever has it may.
         """
+        if deleting:
+            self._actor.require(DELETING[row.kind])
         if not await self.holds(row):
             raise MissingScope(
                 f"{row.kind} {row.name}: the state of {row.owner} gave it more than you hold, or a role that is gone",

@@ -73,11 +73,18 @@ async def test_what_a_role_that_is_gone_gave_is_not_a_lesser_actors_to_let_go(
     answers = [await admin.post("/v1/apply", json=only_ada, headers=lesser)]
     assert (await admin.post("/v1/roles", json={"name": "mighty", "scopes": []}, headers=lesser)).status_code == 201
     answers.append(await admin.post("/v1/apply", json=only_ada, headers=lesser))
+    # Also if it is another state that says what the role gives.
+    assert (await terminal("apply", role | {"owner": "y"}, "--take-over")).code == 0
+    assert (await terminal("apply", people, "--take-over")).code == 0
+    for line in (("delete-user", BOB, "--yes"), ("delete-role", "mighty", "--yes")):
+        await terminal.run(*line)
+    assert (await admin.post("/v1/roles", json={"name": "mighty", "scopes": []}, headers=lesser)).status_code == 201
+    answers.append(await admin.post("/v1/apply", json=only_ada, headers=lesser))
     assert (await terminal("apply", people, "--take-over")).code == 0
     for line in (("delete-user", BOB, "--yes"), ("delete-role", "mighty", "--yes")):
         await terminal.run(*line)
     answers.append(await admin.post("/v1/apply", json=only_ada, headers=lesser))
-    assert [answer.status_code for answer in answers] == [403, 403, 403]
+    assert [answer.status_code for answer in answers] == [403] * 4
 
 
 async def test_nobody_has_others_delete_what_they_may_not(
@@ -87,24 +94,37 @@ async def test_nobody_has_others_delete_what_they_may_not(
     assert (await terminal("apply", {"owner": "x", "users": [{"email": ADA}]})).code == 0
     assert (await terminal("apply", {"owner": "y", "users": [{"email": BOB}]})).code == 0
     taken = await admin.post("/v1/apply", json={"owner": "x"} | people, params={"take_over": True}, headers=lesser)
-    assert (taken.status_code, taken.json()["taken_over"]) == (200, [f"user {BOB} of y"])
-    # What x made it may delete, and not what somebody else has made, which the lesser actor may not.
+    assert (taken.status_code, taken.json()["code"]) == (403, "missing-scope")
+    # What x made it may delete; and not by another name that somebody has given it, who may not.
     assert changes((await terminal("plan", {"owner": "x"})).json()) == [f"delete user {ADA}"]
-    # Nor by another name.
     await admin.patch(f"/v1/users/{ADA}", json={"email": "carl@example.com"}, headers=lesser)
-    moved = {"owner": "x", "users": [{"email": "carl@example.com"}, {"email": BOB}]}
+    moved = {"owner": "x", "users": [{"email": "carl@example.com"}]}
     assert (await admin.post("/v1/apply", json=moved, headers=lesser)).status_code == 200
+    assert (await terminal("plan", {"owner": "x"})).json()["changes"] == []
+    # Nor what one state has made, by having the other one name it too, and this one no longer.
+    both = {"owner": "x", "users": [{"email": "carl@example.com"}, {"email": BOB}]}
+    for state in (both, {"owner": "y"}):
+        assert (await admin.post("/v1/apply", json=state, headers=lesser)).status_code == 200
     assert (await terminal("plan", {"owner": "x"})).json()["changes"] == []
 
 
 async def test_a_lesser_actor_does_not_have_a_state_say_less(
     terminal: Terminal, admin: httpx2.AsyncClient, lesser: dict[str, str]
 ) -> None:
+    await terminal.run("create-user", ADA, "--no-password")
     mighty = {"owner": "x", "users": [{"email": ADA, "is_superuser": True}]}
     assert (await terminal("apply", mighty)).code == 0
     await terminal.run("demote-user", ADA)
-    less = await admin.post("/v1/apply", json={"owner": "x", "users": [{"email": ADA}]}, headers=lesser)
-    assert (less.status_code, less.json()["code"]) == (403, "missing-scope")
+    # Nor nothing of her any more, nor another one.
+    attempts: list[tuple[str, list[dict[str, str]], bool]] = [
+        ("x", [{"email": ADA}], False),
+        ("x", [], False),
+        ("m", [{"email": ADA}], True),
+    ]
+    for owner, people, take_over in attempts:
+        wish, how = {"owner": owner, "users": people}, {"take_over": take_over}
+        less = await admin.post("/v1/apply", json=wish, params=how, headers=lesser)
+        assert (less.status_code, less.json()["code"]) == (403, "missing-scope"), wish
 
 
 async def test_whom_a_lesser_actor_makes_again_gets_nothing_from_others(
