@@ -84,19 +84,17 @@ class Ledger:
         """Return the row for what a state names, in the place of these rows, as it is after it was applied."""
         kind, name = resource.name
         found, new = self.existing.there.get(resource.name), self.made.get(resource.name)
-        # A key stays known by the first id that it had: what it was rotated to is found from there.
-        target_id = rows[0].target_id if rows else getattr(found, "id", None)
-        # The maker's, among those that it has from others; but to follow a rename is no way to have others delete.
-        makers = (row for row in rows if row.made_at is not None)
-        made_at = next((row.made_at for row in makers if self._is_kept(resource, row)), None)
+        # Its maker knows the first id that a key had: what it was rotated to is found from there.
+        known = next((row for row in rows if row.made_at is not None), rows[0] if rows else None)
+        target_id, made_at = getattr(found, "id", None), None
+        if known is not None:
+            # To follow a rename is no way to have others delete what one may not.
+            is_kept = known is self.existing.said.get(resource.name) or self.powers.may_delete(known)
+            target_id, made_at = known.target_id, known.made_at if is_kept else None
         if new is not None and not (new.is_renewal and made_at is not None):
             target_id, made_at = new.target_id, new.created_at
         values = (self.planned.owner, kind, name, target_id, made_at, resource.fields)
         return dict(zip(COLUMNS, values, strict=True))
-
-    def _is_kept(self, resource: Resource, row: Ownership) -> bool:
-        """Tell whether the maker's right of a row stays with it: where it is, or taken elsewhere by who has it too."""
-        return row is self.existing.said.get(resource.name) or self.powers.may_delete(row)
 
     async def _let_go(self, wanted: Mapping[Name, Resource]) -> None:
         """End the rows about what the state names no longer."""

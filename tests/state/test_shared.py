@@ -29,6 +29,17 @@ async def test_what_one_makes_again_is_still_what_the_other_names(
     ]
 
 
+async def test_a_rotated_key_that_is_taken_over_is_all_of_it(terminal: Terminal, database: asyncpg.Connection) -> None:
+    key = (await terminal("apply", machine("b"), "--show-keys")).json()["keys"][0]["id"]
+    successor = (await terminal.run("rotate-api-key", key, "-o", "json")).json()["id"]
+    for options in ((), ("--take-over",)):
+        assert (await terminal("apply", machine("a"), *options)).json()["changes"] == []
+    await terminal.run("revoke-api-key", successor)
+    gone = (await terminal("apply", {"owner": "a"} | KEYLESS, "--yes")).json()
+    assert changes(gone) == ["delete api-key ci/k"]
+    assert await database.fetchval("SELECT count(*) FROM api_keys WHERE revoked_at IS NULL") == 0
+
+
 async def test_what_is_made_again_and_taken_over_is_nobody_elses(terminal: Terminal) -> None:
     for owner in ("a", "b"):
         assert (await terminal("apply", {"owner": owner, "users": [{"email": ADA}]})).code == 0
