@@ -108,6 +108,11 @@ class ApictlError(Exception):
         self.retry_after = self.default_retry_after if retry_after is None else retry_after
         super().__init__(self.detail)
 
+    @classmethod
+    def of_fields(cls, errors: Sequence[FieldError], *, hint: str | None = None) -> Self:
+        """Return the failure for refused fields: it tells the first one, and names as many as there is room for."""
+        return cls(f"{errors[0]['field']}: {errors[0]['message']}", errors=errors[:MAX_ERRORS], hint=hint)
+
     def problem(self, *, instance: str = "", request_id: str = "") -> dict[str, Any]:
         """Return the problem object (RFC 9457) that both doors print."""
         content: dict[str, Any] = {

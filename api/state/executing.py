@@ -22,7 +22,7 @@ from api.service_accounts.schemas import ServiceAccountCreate
 from api.service_accounts.service import ServiceAccountService
 from api.state.existing import Existing
 from api.state.planning import Step
-from api.state.resources import Resource
+from api.state.resources import Name, Resource
 from api.state.schemas import IssuedKey
 from api.users.models import User
 from api.users.schemas import UserCreate, UserUpdate
@@ -68,8 +68,15 @@ class Executor:
         Raises:
             ApictlError: A service refused it, as it would have refused its own caller; it says what it is about.
         """
-        with told_of(step):
-            return await self._make(step)
+        with told_of(step.name):
+            if step.resource is None:
+                await self._delete(step)
+                return None
+            if step.change.kind == "role":
+                return await self._role(step, step.resource)
+            if step.change.kind == "api-key":
+                return await self._key(step, step.resource)
+            return await self._account(step, step.resource)
 
     async def finish(self) -> None:
         """Demote and deactivate those who are to be.
@@ -78,18 +85,8 @@ class Executor:
             ApictlError: As `make`.
         """
         for step, weaken, ref in self._later:
-            with told_of(step):
+            with told_of(step.name):
                 await weaken(ref)
-
-    async def _make(self, step: Step) -> Made | None:
-        if step.resource is None:
-            await self._delete(step)
-            return None
-        if step.change.kind == "role":
-            return await self._role(step, step.resource)
-        if step.change.kind == "api-key":
-            return await self._key(step, step.resource)
-        return await self._account(step, step.resource)
 
     async def _delete(self, step: Step) -> None:
         if isinstance(step.found, Role):
@@ -160,12 +157,12 @@ class Executor:
 
 
 @contextmanager
-def told_of(step: Step) -> Iterator[None]:
+def told_of(name: Name) -> Iterator[None]:
     """Have a failure say what it is about."""
     try:
         yield
     except ApictlError as error:
-        error.detail = f"{step.change.kind} {step.change.name}: {error.detail}"
+        error.detail = f"{name[0]} {name[1]}: {error.detail}"
         raise
 
 

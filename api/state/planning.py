@@ -8,7 +8,7 @@ from typing import Final
 from api.api_keys.models import ApiKey
 from api.api_keys.service import ends_soon
 from api.core.actor import ALL_SCOPES
-from api.core.errors import MAX_ERRORS, ApictlError, FieldError, InvalidInput, Kind
+from api.core.errors import ApictlError, FieldError, InvalidInput, Kind
 from api.roles.models import Role
 from api.state.existing import Existing, named
 from api.state.models import Ownership
@@ -163,10 +163,7 @@ def require_own(wanted: Mapping[Name, Resource], steps: Iterable[Step], existing
         errors += another_one(wanted, existing)
         errors += (error for step in steps for error in not_own(step, existing))
     if errors:
-        first = errors[0]
-        raise OwnedByAnother(
-            f"{first['field']}: {first['message']}", errors=errors[:MAX_ERRORS], hint=HINTS[first["code"]]
-        )
+        raise OwnedByAnother.of_fields(errors, hint=HINTS[errors[0]["code"]])
 
 
 def renamed(wanted: Mapping[Name, Resource], existing: Existing) -> Iterator[FieldError]:
@@ -234,8 +231,7 @@ def require_possible(
         if step.resource is not None and step.change.kind == "api-key" and step.change.action != "renew":
             errors += refused_key(step.resource, resources, existing, scopes)
     if errors:
-        first = errors[0]
-        raise InvalidInput(f"{first['field']}: {first['message']}", errors=errors[:MAX_ERRORS])
+        raise InvalidInput.of_fields(errors)
 
 
 def refused_key(

@@ -7,7 +7,7 @@ from typing import Any
 
 from api.api_keys.models import ApiKey
 from api.api_keys.schemas import ApiKeyTerms
-from api.core.errors import MAX_ERRORS, FieldError, InvalidInput
+from api.core.errors import FieldError, InvalidInput
 from api.roles.models import Role
 from api.state.models import Ownership
 from api.state.schemas import FieldChange, Kind, RoleState, ServiceAccountState, State, UserState
@@ -64,7 +64,7 @@ def resources(state: State) -> list[Resource]:
             for resource in found
             if times[resource.name] > 1
         ]
-        raise InvalidInput(f"{errors[0]['field']}: {errors[0]['message']}", errors=errors[:MAX_ERRORS])
+        raise InvalidInput.of_fields(errors)
     return found
 
 

@@ -17,7 +17,7 @@ from api.core.passwords import Passwords
 from api.roles import crud as roles
 from api.state import crud
 from api.state.drift import tell_drift
-from api.state.executing import Executor, Made
+from api.state.executing import Executor, Made, told_of
 from api.state.existing import own_keys, read
 from api.state.ledger import Ledger
 from api.state.planning import make_plan
@@ -173,12 +173,9 @@ class StateService:
         await self._session.close()
         hashes = {}
         for email, user in new.items():
-            try:
+            with told_of(("user", email)):
                 personal = [email, user.full_name or ""]
                 hashes[email] = await self._passwords.hash(user.password or "", personal=personal)
-            except ApictlError as error:
-                error.detail = f"user {email}: {error.detail}"
-                raise
         if hashes:
             await UserRecords(self._session, self._actor).require_still()
         return hashes
