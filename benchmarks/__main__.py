@@ -111,16 +111,17 @@ def measure(everybody: list[Contender], folder: Path, *, rounds: int, seconds: f
 
 
 def bounded(
-    one: Contender, url: str, folder: Path, users: int, *, rounds: int, seconds: float, short: bool
+    everybody: list[Contender], url: str, folder: Path, users: int, *, rounds: int, seconds: float, short: bool
 ) -> list[Bound]:
-    """Measure what has a bound of its own, on ours."""
+    """Measure what has a bound of its own, on ours: the second of everybody."""
+    limit, one, *_ = everybody
     small = Place(asyncio.run(make_database(url, "small")), folder, min(1000, users))
     asyncio.run(seeded(small, settings_of_ours(small)))
     place = Place(urlsplit(url)._replace(path="/ours").geturl(), folder, users)
     found = []
     everything = chain(
         # Each takes a minute: too long for the short form.
-        [] if short else bounds(one, place, small, folder, rounds=rounds, seconds=seconds, requests=100_000),
+        [] if short else bounds(limit, one, place, small, folder, rounds=rounds, seconds=seconds, requests=100_000),
         # At last: it empties the table.
         bulk(small, rounds=rounds, rows=users),
     )
@@ -168,9 +169,7 @@ def main() -> int:
             database = stack.enter_context(EmbeddedPostgres(folder / "pg", binaries=None).acquire(create=True))
             everybody = stack.enter_context(contenders(database.url, folder, users))
             results = measure(everybody, folder, rounds=rounds, seconds=seconds)
-            found = bounded(
-                everybody[1], database.url, folder, users, rounds=rounds, seconds=seconds, short=options.short
-            )
+            found = bounded(everybody, database.url, folder, users, rounds=rounds, seconds=seconds, short=options.short)
     except ApictlError as error:
         print(f"error: {error.detail}\ncause: {error.cause or '-'}\nhint: {error.hint or '-'}", file=sys.stderr)
         return error.kind.exit_code

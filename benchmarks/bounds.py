@@ -21,11 +21,20 @@ class Bound(NamedTuple):
 
 
 def bounds(
-    one: Contender, place: Place, small: Place, folder: Path, *, rounds: int, seconds: float, requests: int
+    limit: Contender,
+    one: Contender,
+    place: Place,
+    small: Place,
+    folder: Path,
+    *,
+    rounds: int,
+    seconds: float,
+    requests: int,
 ) -> Iterator[Bound]:
     """Yield every bound, as soon as it is measured.
 
     Args:
+        limit: What this machine can do, which runs.
         one: Ours, which runs.
         place: Where it works.
         small: A database of a thousand users.
@@ -34,7 +43,7 @@ def bounds(
         seconds: Of each load.
         requests: After how many a worker's memory is looked at.
     """
-    yield from waiting(one, folder, rounds=rounds, seconds=seconds)
+    yield from waiting(limit, one, folder, rounds=rounds, seconds=seconds)
     with ExitStack() as stack:
         few = stack.enter_context(ours(small))
         for workload, name in (("W1", "`/me`"), ("W2", "a list")):
@@ -48,19 +57,23 @@ def bounds(
         yield from memory(stack.enter_context(ours(place)), folder, requests=requests)
 
 
-def waiting(one: Contender, folder: Path, *, rounds: int, seconds: float) -> Iterator[Bound]:
-    """Yield how much longer the slowest of a hundred wait than the one in the middle, at half of what could be."""
+def waiting(limit: Contender, one: Contender, folder: Path, *, rounds: int, seconds: float) -> Iterator[Bound]:
+    """Yield how much longer the slowest of a hundred wait than the one in the middle, at half of what could be.
+
+    The limit's own stands beside it: this machine's scheduler is a part of both.
+    """
     for workload, name in (("W1", "`/me`"), ("W2", "a list"), ("W5", "refresh")):
-        found = []
+        found: dict[str, list[float]] = {one.name: [], limit.name: []}
         for _ in range(rounds):
-            one.requests.update(one.renew())
-            request = one.requests[workload]
-            full = load(one.url, request, folder, seconds=seconds)
-            one.requests.update(one.renew())
-            pause = max(1, round(2000 * CONNECTIONS / full.per_second - full.p50 / 2))
-            half = load(one.url, one.requests[workload], folder, seconds=seconds, pause=pause)
-            found.append(half.p99 / half.p50)
-        yield Bound(f"p99 of {name} at half of the load, to p50", found, "at most 3")
+            for contender in (one, limit):
+                contender.requests.update(contender.renew())
+                full = load(contender.url, contender.requests[workload], folder, seconds=seconds)
+                contender.requests.update(contender.renew())
+                pause = max(1, round(2000 * CONNECTIONS / full.per_second - full.p50 / 2))
+                half = load(contender.url, contender.requests[workload], folder, seconds=seconds, pause=pause)
+                found[contender.name].append(half.p99 / half.p50)
+        yield Bound(f"p99 of {name} at half of the load, to p50", found[one.name], "at most 3")
+        yield Bound(f"the same of {limit.name}", found[limit.name], "-")
 
 
 def compared(
