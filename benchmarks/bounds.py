@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,10 +68,13 @@ def waiting(limit: Contender, one: Contender, folder: Path, *, rounds: int, seco
         for _ in range(rounds):
             for contender in (one, limit):
                 contender.requests.update(contender.renew())
-                full = load(contender.url, contender.requests[workload], folder, seconds=seconds)
-                contender.requests.update(contender.renew())
+                request = contender.requests[workload]
+                full = load(contender.url, request, folder, seconds=seconds)
                 pause = max(1, round(2000 * CONNECTIONS / full.per_second - full.p50 / 2))
-                half = load(contender.url, contender.requests[workload], folder, seconds=seconds, pause=pause)
+                # What was rotated goes on where it is.
+                request = replace(request, rotating=full.rotating)
+                half = load(contender.url, request, folder, seconds=seconds, pause=pause)
+                contender.requests[workload] = replace(request, rotating=half.rotating)
                 found[contender.name].append(half.p99 / half.p50)
         yield Bound(f"p99 of {name} at half of the load, to p50", found[one.name], "at most 3")
         yield Bound(f"the same of {limit.name}", found[limit.name], "-")
