@@ -27,6 +27,8 @@ from api.devices.router import oauth as device_authorization
 from api.devices.router import router as devices
 from api.factors.router import router as factors
 from api.health.router import router as health
+from api.idempotency import replies
+from api.idempotency.service import KEY
 from api.migrations.router import router as migrations
 from api.migrations.servers import announced
 from api.oauth.router import router as oauth
@@ -35,6 +37,7 @@ from api.service_accounts.router import router as service_accounts
 from api.signing_keys.router import router as signing_keys
 from api.state.router import router as state
 from api.state.schemas import MAX_BYTES
+from api.tokens.dependencies import get_session_once
 from api.tokens.keys import Keys
 from api.tokens.router import oauth as token_endpoint
 from api.tokens.router import router as tokens
@@ -116,6 +119,7 @@ def create_app(settings: Settings | None = None, *, announce: bool = True) -> Fa
     for path in ("/v1/plan", "/v1/apply"):
         app.long_bodies["POST", path] = max(settings.max_body_bytes, MAX_BYTES)
     problems.install(app)
+    replies.install(app)
     for router in ROUTERS:
         app.include_router(router, dependencies=[] if router in LENIENT else [Depends(require_read)])
     install_docs(app)
@@ -178,6 +182,20 @@ def describe_changes(operation: dict[str, Any]) -> None:
             }
 
 
+def describe_once(operation: dict[str, Any]) -> None:
+    """Add the headers of an operation that is done once under a key of its sender's."""
+    text = "A UUID of yours: sent again with it, within a day, this is not done again, and answered as it was then."
+    key = {"name": "Idempotency-Key", "in": "header", "required": False, "description": text}
+    schema = {"type": "string", "pattern": f"^{KEY.pattern}$"}
+    operation.setdefault("parameters", []).append(key | {"schema": schema})
+    replayed = {"description": "`true`: it was done before, under this key.", "schema": {"const": "true"}}
+    for status, answer in operation["responses"].items():
+        if status < "300":
+            answer.setdefault("headers", {})["Idempotency-Replayed"] = replayed
+    for status, failure in problems.responses(400, 409, 422).items():
+        operation["responses"].setdefault(str(status), failure)
+
+
 def describe(app: FastAPI) -> dict[str, Any]:
     """Return the OpenAPI document, with the one form of failure in place of FastAPI's."""
     schema = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes, tags=[*TAGS])
@@ -189,12 +207,15 @@ def describe(app: FastAPI) -> dict[str, Any]:
             if "application/json" in operation["responses"].get("422", {}).get("content", {}):
                 del operation["responses"]["422"]
     for route in iter_route_contexts(app.routes):
-        if not isinstance(route.original_route, APIRoute) or takes(route.dependant, refuse_dry_run):
-            continue
         # A plan only reads, although it is a POST.
-        if takes(route.dependant, get_dry_run) and route.name != "plan":
-            for method in (route.methods or set()) - SAFE:
-                describe_changes(schema["paths"][route.path][method.lower()])
+        if not isinstance(route.original_route, APIRoute) or route.name == "plan":
+            continue
+        for method in (route.methods or set()) - SAFE:
+            operation = schema["paths"][route.path][method.lower()]
+            if takes(route.dependant, get_dry_run) and not takes(route.dependant, refuse_dry_run):
+                describe_changes(operation)
+            if takes(route.dependant, get_session_once):
+                describe_once(operation)
     schemas = schema["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)

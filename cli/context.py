@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cli import THRESHOLD
 from cli.errors import printable
-from cli.options import OPTIONS, Kind
+from cli.once import once
+from cli.options import ONCE, OPTIONS, Kind
 from cli.output import Format, Result, Script, Style, check_fields
 from cli.signals import at_a_prompt, complete
 
@@ -155,13 +156,21 @@ class Shown:
 
 
 def command(
-    kind: Kind, *, over_http: bool = True, looks: tuple[str, ...] = ()
+    kind: Kind, *, over_http: bool = True, is_repeatable: bool = False, looks: tuple[str, ...] = ()
 ) -> Callable[[Body | HostBody], Callable[..., Shown | None]]:
-    """Make a body that takes a Call into a command that Typer can run; a host's is a plain function."""
+    """Make a body that takes a Call into a command that Typer can run; a host's is a plain function.
+
+    Args:
+        kind: What it does.
+        over_http: Whether a server can be asked for it.
+        is_repeatable: Whether it changes nothing the second time anyway, and so needs no key for that.
+        looks: Options with which it only looks.
+    """
 
     def decorate(body: Body | HostBody) -> Callable[..., Shown | None]:
         own = [parameter for name, parameter in inspect.signature(body).parameters.items() if name != "call"]
-        extra = {name: one for name, one in OPTIONS[kind].items() if over_http or name != "server"}
+        left_out = (set() if over_http else {"server"}) | (ONCE.keys() if is_repeatable else set())
+        extra = {name: one for name, one in OPTIONS[kind].items() if name not in left_out}
 
         def run_command(**arguments: Any) -> Shown | None:
             options = {name: arguments.pop(name, default) for name, (_, default) in extra.items()}
@@ -239,7 +248,7 @@ def carry_out(
     if kind in {"remote", "local"}:
         return Shown(complete(checked_fields(call, body, arguments)), style)
     if server is not None:
-        return Shown(complete(with_server(server, call, body, arguments)), style)
+        return Shown(complete(with_server(server, call, body, arguments, options.get("idempotency_key"))), style)
     from api.core.runtime import held_database
 
     # Outside of the event loop, so that Ctrl-C ends the wait for an embedded PostgreSQL at once. Only a command
@@ -257,11 +266,13 @@ async def checked_fields(call: Call, body: Any, arguments: dict[str, Any]) -> Re
     return result
 
 
-async def with_server(url: str, call: Call, body: Body | HostBody, arguments: dict[str, Any]) -> Any:
+async def with_server(
+    url: str, call: Call, body: Body | HostBody, arguments: dict[str, Any], key: str | None
+) -> Result:
     """Give the body its Call, with a server in place of a transaction."""
     from cli.client.server import Server
 
-    async with Server.open(url, call.settings, fields=call.fields, dry_run=call.dry_run) as server:
+    async with Server.open(url, call.settings, fields=call.fields, dry_run=call.dry_run, key=key) as server:
         return await checked_fields(replace(call, server=server), body, arguments)
 
 
@@ -286,10 +297,15 @@ async def with_call(
             return await refusals(body(call, **arguments))
         async with runtime.transaction(readonly=kind == "read", rollback=call.dry_run) as session:
             call = replace(call, _session=session, _actor=await acting(session, runtime, actor, options["as_user"]))
-            result = await refusals(body(call, **arguments))
-            # Before the commit: a command that fails has changed nothing.
-            check_fields(result, call.fields)
-            return result
+            asked = {"command": body.__name__, "as": options["as_user"]} | arguments
+
+            async def work() -> Result:
+                result = await refusals(body(call, **arguments))
+                # Before the commit: a command that fails has changed nothing.
+                check_fields(result, call.fields)
+                return result
+
+            return await once(call, options.get("idempotency_key"), asked, work)
 
 
 async def acting(session: "AsyncSession", runtime: "Runtime", actor: "Actor", as_user: str | None) -> "Actor":

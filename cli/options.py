@@ -66,6 +66,15 @@ ACTING: dict[str, tuple[Any, Any]] = {
 MUTATING: dict[str, tuple[Any, Any]] = {
     "dry_run": (Annotated[bool, option("--dry-run", text="Do everything, then undo it.")], False),
 }
+ONCE: dict[str, tuple[Any, Any]] = {
+    "idempotency_key": (
+        Annotated[
+            str | None,
+            option("--idempotency-key", text="Do it once, however often it is run with this key within a day: a UUID."),
+        ],
+        None,
+    ),
+}
 DESTROYING: dict[str, tuple[Any, Any]] = {
     "yes": (Annotated[bool, option("--yes", "-y", text="Do not ask for confirmation.")], False),
 }
@@ -77,8 +86,8 @@ ON_A_SERVER: dict[str, tuple[Any, Any]] = {
 }
 OPTIONS: dict[Kind, dict[str, tuple[Any, Any]]] = {
     "read": COMMON | ACTING | ON_A_SERVER,
-    "write": COMMON | ACTING | ON_A_SERVER | MUTATING,
-    "destroy": COMMON | ACTING | ON_A_SERVER | MUTATING | DESTROYING,
+    "write": COMMON | ACTING | ON_A_SERVER | MUTATING | ONCE,
+    "destroy": COMMON | ACTING | ON_A_SERVER | MUTATING | ONCE | DESTROYING,
     "bulk": COMMON | ACTING | ON_A_SERVER | MUTATING,
     "export": COMMON | ACTING | ON_A_SERVER,
     "schema": COMMON | ON_A_SERVER | MUTATING,

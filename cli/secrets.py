@@ -73,13 +73,18 @@ def read_password(call: "Call", *, stdin: bool, file: Path | None, generated: bo
         BadRequest: Two sources were named, or the source cannot be read.
         MissingInput: No source was named, and there is no terminal to ask on.
     """
-    from api.core.errors import MissingInput
+    from api.core.errors import BadRequest, MissingInput
 
     one_source(stdin=stdin, file=file, generated=generated, none=none)
     if none:
         return None
     if generated:
         call.require_shown("generated_password")
+        if call.server is not None and call.server.key is not None:
+            raise BadRequest(
+                "--generate-password makes another password each time, which is another request",
+                hint="with --idempotency-key, name the password: --password-stdin or --password-file",
+            )
         return generate()
     if stdin:
         with at_a_prompt():

@@ -72,7 +72,7 @@ async def plan(call: Call, files: Named, *, take_over: TakeOver = False) -> Repo
     return Report(found.model_dump(mode="json"), tuple(lines(found)), Format.JSON, 0 if found.is_clean else 10)
 
 
-@command("destroy")
+@command("destroy", is_repeatable=True)
 async def apply(
     call: Call,
     files: Named,

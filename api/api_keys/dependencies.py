@@ -5,11 +5,10 @@ from typing import Annotated
 from fastapi import Depends
 
 from api.api_keys.service import ApiKeyService
-from api.core.dependencies import CurrentSession
-from api.tokens.dependencies import CurrentActor
+from api.tokens.dependencies import CurrentActor, SessionOnce
 
 
-async def get_api_key_service(session: CurrentSession, actor: CurrentActor) -> ApiKeyService:
+async def get_api_key_service(session: SessionOnce, actor: CurrentActor) -> ApiKeyService:
     """Return the service of API keys for this request."""
     return ApiKeyService(session, actor)
 

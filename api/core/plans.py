@@ -160,9 +160,15 @@ class Plan:
         try:
             if not self._has_generators:
                 return self._response(await self._run(request, body, asked, None), asked)
+            state = request.scope["state"]
+            # Whoever has a transaction may want to keep the answer in it.
+            state["keep"] = None
             async with AsyncExitStack() as stack:
                 # Before they end: a transaction whose answer cannot be written is undone.
-                return self._response(await self._run(request, body, asked, stack), asked)
+                response = self._response(await self._run(request, body, asked, stack), asked)
+                if state["keep"] is not None:
+                    await state["keep"](response)
+                return response
         finally:
             if self._is_form:
                 await request.close()

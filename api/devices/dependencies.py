@@ -4,13 +4,13 @@ from typing import Annotated
 
 from fastapi import Depends
 
-from api.core.dependencies import CurrentRuntime, CurrentSession
+from api.core.dependencies import CurrentRuntime
 from api.devices.grant import DeviceGrant
 from api.devices.service import DeviceService
-from api.tokens.dependencies import CurrentActor, CurrentKeys
+from api.tokens.dependencies import CurrentActor, CurrentKeys, SessionOnce
 
 
-async def get_device_service(session: CurrentSession, actor: CurrentActor) -> DeviceService:
+async def get_device_service(session: SessionOnce, actor: CurrentActor) -> DeviceService:
     """Return the service of devices for this request."""
     return DeviceService(session, actor)
 

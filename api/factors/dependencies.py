@@ -4,12 +4,12 @@ from typing import Annotated
 
 from fastapi import Depends
 
-from api.core.dependencies import CurrentRuntime, CurrentSession
+from api.core.dependencies import CurrentRuntime
 from api.factors.service import FactorService
-from api.tokens.dependencies import CurrentActor
+from api.tokens.dependencies import CurrentActor, SessionOnce
 
 
-async def get_factor_service(session: CurrentSession, actor: CurrentActor, runtime: CurrentRuntime) -> FactorService:
+async def get_factor_service(session: SessionOnce, actor: CurrentActor, runtime: CurrentRuntime) -> FactorService:
     """Return the service of second factors for this request."""
     return FactorService(session, actor, runtime.passwords)
 

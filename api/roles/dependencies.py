@@ -4,12 +4,11 @@ from typing import Annotated
 
 from fastapi import Depends
 
-from api.core.dependencies import CurrentSession
 from api.roles.service import RoleService
-from api.tokens.dependencies import CurrentActor
+from api.tokens.dependencies import CurrentActor, SessionOnce
 
 
-async def get_role_service(session: CurrentSession, actor: CurrentActor) -> RoleService:
+async def get_role_service(session: SessionOnce, actor: CurrentActor) -> RoleService:
     """Return the service of roles for this request."""
     return RoleService(session, actor)
 

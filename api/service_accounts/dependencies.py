@@ -4,12 +4,11 @@ from typing import Annotated
 
 from fastapi import Depends
 
-from api.core.dependencies import CurrentSession
 from api.service_accounts.service import ServiceAccountService
-from api.tokens.dependencies import CurrentActor
+from api.tokens.dependencies import CurrentActor, SessionOnce
 
 
-async def get_service_account_service(session: CurrentSession, actor: CurrentActor) -> ServiceAccountService:
+async def get_service_account_service(session: SessionOnce, actor: CurrentActor) -> ServiceAccountService:
     """Return the service of service accounts for this request."""
     return ServiceAccountService(session, actor)
 

@@ -4,12 +4,12 @@ from typing import Annotated
 
 from fastapi import Depends
 
-from api.core.dependencies import CurrentRuntime, CurrentSession
+from api.core.dependencies import CurrentRuntime
 from api.state.service import StateService
-from api.tokens.dependencies import CurrentActor
+from api.tokens.dependencies import CurrentActor, SessionOnce
 
 
-async def get_state_service(session: CurrentSession, actor: CurrentActor, runtime: CurrentRuntime) -> StateService:
+async def get_state_service(session: SessionOnce, actor: CurrentActor, runtime: CurrentRuntime) -> StateService:
     """Return the service of states for this request."""
     return StateService(session, actor, runtime.passwords)
 

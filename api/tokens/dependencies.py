@@ -6,12 +6,14 @@ from urllib.parse import unquote_plus
 
 from fastapi import Depends, Request
 from fastapi.security import OAuth2PasswordBearer
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.core.actor import SCOPE_TEXTS, Actor
-from api.core.dependencies import CurrentRuntime, CurrentSession, RequestId
+from api.core.dependencies import SAFE, CurrentRuntime, CurrentSession, DryRun, RequestId
 from api.core.errors import NotAuthenticated
 from api.core.text import one_line
 from api.factors.grant import FactorGrant
+from api.idempotency.replies import begin_once
 from api.signing_keys.ring import fresh
 from api.tokens.authentication import Authentication, Bearer, Client
 from api.tokens.grants import Grants
@@ -133,7 +135,27 @@ async def get_actor(bearer: CurrentBearer) -> Actor:
 CurrentActor = Annotated[Actor, Depends(get_actor)]
 
 
-async def get_token_service(session: CurrentSession, actor: CurrentActor, runtime: CurrentRuntime) -> TokenService:
+async def get_session_once(
+    request: Request, session: CurrentSession, actor: CurrentActor, dry_run: DryRun
+) -> AsyncSession:
+    """Return the request's transaction; what was done under its `Idempotency-Key` before is answered, not done again.
+
+    Raises:
+        Replayed: It was done before.
+        RequestInProgress: It is being done.
+        IdempotencyKeyReused: The key stands for another request.
+    """
+    # Not as a parameter, which the description of every GET would have.
+    key = request.headers.get("idempotency-key")
+    if key is not None and request.method not in SAFE and not dry_run:
+        await begin_once(request, session, actor, key)
+    return session
+
+
+SessionOnce = Annotated[AsyncSession, Depends(get_session_once)]
+
+
+async def get_token_service(session: SessionOnce, actor: CurrentActor, runtime: CurrentRuntime) -> TokenService:
     """Return the service of tokens for this request."""
     return TokenService(session, actor, runtime.settings)
 

@@ -2,20 +2,21 @@
 
 from typing import Annotated
 
-from fastapi import Depends
+from fastapi import Depends, Request
 
-from api.core.dependencies import CurrentRuntime, CurrentSession, DryRun
-from api.tokens.dependencies import CurrentActor
+from api.core.dependencies import CurrentRuntime, DryRun
+from api.tokens.dependencies import CurrentActor, SessionOnce
 from api.users.listing import AccountListService
 from api.users.service import UserService
 
 
 async def get_user_service(
-    session: CurrentSession, actor: CurrentActor, runtime: CurrentRuntime, dry_run: DryRun
+    request: Request, session: SessionOnce, actor: CurrentActor, runtime: CurrentRuntime, dry_run: DryRun
 ) -> UserService:
     """Return the service of users for this request."""
-    # What is sent directly is in no transaction that could be undone.
-    return UserService(session, actor, runtime.passwords, None if dry_run else runtime.direct)
+    # What is sent directly is in no transaction that could be undone, or have a key in it.
+    is_alone = not dry_run and "idempotency-key" not in request.headers
+    return UserService(session, actor, runtime.passwords, runtime.direct if is_alone else None)
 
 
 async def get_listing(actor: CurrentActor, runtime: CurrentRuntime) -> AccountListService:

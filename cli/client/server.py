@@ -1,12 +1,13 @@
 """A server that commands work on instead of a database: as whom, and how each of their requests is sent."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, Self, TypeVar
 from urllib.parse import quote
+from uuid import uuid4
 
 from pydantic import BaseModel, ValidationError
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     import httpx2
 
 M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
 Method = Literal["POST", "PUT", "PATCH", "DELETE"]
 
 # Seconds before each further attempt of what only reads; and of a server's own wish, at most.
@@ -63,6 +65,8 @@ class Server:
     Attributes:
         source: Where the token is from.
         login: What is kept of the login that it is from, if it is.
+        key: What whoever runs the command gave it, to be done once; one of its own for each request, if they did not.
+        changes: How many requests were sent that may change something.
     """
 
     url: str
@@ -72,10 +76,14 @@ class Server:
     login: dict[str, str] | None
     fields: tuple[str, ...]
     dry_run: bool
+    key: str | None = None
+    changes: int = 0
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, settings: Settings, *, fields: tuple[str, ...], dry_run: bool) -> AsyncIterator[Self]:
+    async def open(
+        cls, url: str, settings: Settings, *, fields: tuple[str, ...], dry_run: bool, key: str | None = None
+    ) -> AsyncIterator[Self]:
         """Hold a connection for the length of a `with` block.
 
         Raises:
@@ -93,7 +101,7 @@ class Server:
                 )
             found = login["access_token"], "apictl login"
         async with connected(url) as client:
-            yield cls(url, client, *found, login, fields, dry_run)
+            yield cls(url, client, *found, login, fields, dry_run, key)
 
     async def get(self, path: str, shown: type[M], query: BaseModel | None = None) -> M:
         """Return what a server shows; asked again after a moment, where it may answer then.
@@ -102,18 +110,12 @@ class Server:
             ApictlError: What the server refuses with.
             ServerAnswer: It does not answer as it should.
         """
-        pauses = iter(PAUSES)
-        while True:
-            try:
-                async with self.asked("GET", path, params=params(query)) as answer:
-                    return read(answer, shown, await content_of(answer, LARGEST_PAGE))
-            except ApictlError as error:
-                # What else it is will be no other in a moment.
-                after = error.retry_after if error.kind is Kind.UNAVAILABLE else None
-                pause = next(pauses, None)
-                if pause is None or after is None or after > LONGEST_PAUSE:
-                    raise
-                await asyncio.sleep(after or pause)
+
+        async def get() -> M:
+            async with self.asked("GET", path, params=params(query)) as answer:
+                return read(answer, shown, await content_of(answer, LARGEST_PAGE))
+
+        return await again(get)
 
     async def change(
         self,
@@ -126,7 +128,7 @@ class Server:
         if_version: int | None = None,
         patient: bool = False,
     ) -> Changed[M]:
-        """Have a server change something, asked once: whoever hears no answer cannot know whether it was done.
+        """Have a server change something, once: it is asked again under the same key, if no answer comes of the first.
 
         Raises:
             ApictlError: What the server refuses with.
@@ -142,16 +144,28 @@ class Server:
             content = body.model_dump_json(exclude_unset=True)
         if self.dry_run:
             headers["Prefer"] = "dry-run"
-        async with self.asked(
-            method, path, params=params(query), headers=headers, content=content, patient=patient
-        ) as answer:
-            found = read(answer, shown, await content_of(answer, LARGEST_PAGE))
-            if self.dry_run and answer.headers.get("preference-applied") != "dry-run":
-                raise ServerAnswer(
-                    "The server does not say that it undid it",
-                    hint="look there whether it did it; is it of this version?",
-                )
-            return Changed(found, answer.headers.get("apictl-changed") != "false", answer.status_code == 201)
+        headers["Idempotency-Key"] = self._next_key()
+
+        async def change() -> Changed[M]:
+            async with self.asked(
+                method, path, params=params(query), headers=headers, content=content, patient=patient
+            ) as answer:
+                found = read(answer, shown, await content_of(answer, LARGEST_PAGE))
+                if self.dry_run and answer.headers.get("preference-applied") != "dry-run":
+                    raise ServerAnswer(
+                        "The server does not say that it undid it",
+                        hint="look there whether it did it; is it of this version?",
+                    )
+                return Changed(found, answer.headers.get("apictl-changed") != "false", answer.status_code == 201)
+
+        return await again(change)
+
+    def _next_key(self) -> str:
+        """Return the key of the next request that may change something."""
+        self.changes += 1
+        if self.key is None:
+            return str(uuid4())
+        return self.key if self.changes == 1 else f"{self.key}-{self.changes}"
 
     async def look_up(self, path: str, shown: type[M], form: dict[str, str]) -> M:
         """Return what a server knows of something that is too secret for an address.
@@ -190,6 +204,25 @@ class Server:
                 refused.hint = "run it again: the login has run out meanwhile"
                 raise refused
             self.token, self.login = await refreshed(self.client, self.login), None
+
+
+async def again(ask: Callable[[], Awaitable[T]]) -> T:
+    """Return what a server answers; asked again after a moment, where it may answer then.
+
+    Raises:
+        ApictlError: What the server refuses with, or that it does not answer.
+    """
+    for pause in PAUSES:
+        try:
+            return await ask()
+        except ApictlError as error:
+            # What else it is will be no other in a moment.
+            is_passing = error.kind is Kind.UNAVAILABLE or error.code == "request-in-progress"
+            after = error.retry_after if is_passing else None
+            if after is None or after > LONGEST_PAUSE:
+                raise
+        await asyncio.sleep(after or pause)
+    return await ask()
 
 
 def read(answer: "httpx2.Response", shown: type[M], content: bytes) -> M:

@@ -84,5 +84,9 @@ async def test_whether_it_changed_anything(admin: httpx2.AsyncClient) -> None:
 
 def test_documented(application: FastAPI) -> None:
     create = application.openapi()["paths"]["/v1/users"]["post"]
-    assert [one["name"] for one in create["parameters"] if one["in"] == "header"] == ["Prefer"]
-    assert set(create["responses"]["201"]["headers"]) == {"Apictl-Changed", "Preference-Applied"}
+    assert [one["name"] for one in create["parameters"] if one["in"] == "header"] == ["Prefer", "Idempotency-Key"]
+    assert set(create["responses"]["201"]["headers"]) == {
+        "Apictl-Changed",
+        "Preference-Applied",
+        "Idempotency-Replayed",
+    }

@@ -59,10 +59,12 @@ async def asked(
 ) -> tuple[Finished, list[str]]:
     """Run a command on a server that answers everything so, or never; return how it ended, and what was asked."""
     requests: list[str] = []
+    keys: set[str] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         assert f"Authorization: Bearer {CANARY}" in head
+        keys.update(line for line in head.splitlines() if line.startswith("Idempotency-Key: "))
         requests.append(head.splitlines()[0].removesuffix(" HTTP/1.1"))
         if answer is not None:
             writer.write(answer)
@@ -74,6 +76,9 @@ async def asked(
         ended = await apictl(*words, "--server", url, environment=environment, stdin=stdin)
     assert CANARY not in ended.out + ended.err
     assert "Traceback" not in ended.err
+    # Whatever is sent again is sent as what it was before.
+    if len(requests) > 1 and not requests[0].startswith("GET"):
+        assert len(keys) == 1
     return ended, requests
 
 
@@ -107,16 +112,18 @@ async def test_a_server_that_is_none_of_ours(apictl: Apictl, elsewhere: dict[str
         assert requests == ["GET /v1/users/ada@example.com"] * attempts, name
 
 
-async def test_what_changes_something_is_asked_once(apictl: Apictl, elsewhere: dict[str, str], tmp_path: Path) -> None:
+async def test_what_changes_something_is_asked_again_under_its_key(
+    apictl: Apictl, elsewhere: dict[str, str], tmp_path: Path
+) -> None:
     (tmp_path / "state.yaml").write_text("owner: x", encoding="utf-8")
     looking = ("plan", "-f", str(tmp_path / "state.yaml"))
     for line, may_be_done in ((looking, False), (("activate-user", "ada@example.com"), True)):
         ended, _ = await asked(apictl, elsewhere, ANSWERS["half"][0], *line)
         told = ("broke off its answer" in ended.err, "may have been done" in ended.err)
         assert told == (True, may_be_done), ended.err
-    for answer in (BUSY, None, HTML):
+    for answer, attempts in ((BUSY, 3), (None, 3), (HTML, 1)):
         ended, requests = await asked(apictl, elsewhere, answer, "activate-user", "ada@example.com")
-        assert (ended.code, requests) == (7, ["POST /v1/users/ada@example.com/activate"]), ended.err
+        assert (ended.code, requests) == (7, ["POST /v1/users/ada@example.com/activate"] * attempts), ended.err
     # It ignores the wish, and did the work.
     body = json.dumps(USER).encode()
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)

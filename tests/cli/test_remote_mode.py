@@ -218,9 +218,15 @@ class World:
         return self.known[word[1:-1]] if word.startswith("{") else word
 
     async def stored(self) -> dict[str, list[str]]:
-        """Return the rows of each table; not those of servers, who write by themselves that they live."""
+        """Return the rows of each table; not those of servers, who write by themselves that they live.
+
+        Nor the keys under which a server is asked: whoever works on a database needs none.
+        """
         async with postgres.connected(self.database_url) as database:
-            named = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'servers'"
+            named = (
+                "SELECT tablename FROM pg_tables WHERE schemaname = 'public' "
+                "AND tablename NOT IN ('servers', 'idempotency_keys')"
+            )
             tables = {row[0]: "row::text" for row in await database.fetch(named)} | STORED
             return {
                 table: sorted(masked(row[0]) for row in await database.fetch(ROWS.format(shown, table)))

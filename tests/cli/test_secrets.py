@@ -28,6 +28,8 @@ NO_SECRETS: Final = {
     "key_expires_in": "seconds",
     "token": "a session's id",
     "key": "an API key's or a signing key's id",
+    # Without the database, whose rows it opens, it is good for nothing.
+    "idempotency_key": "a UUID",
     "keep": "a session's id",
 }
 LOUD: Final = ("-vv", "--debug")

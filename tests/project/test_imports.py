@@ -20,6 +20,7 @@ HTTP: Final = (
     "api.*.router",
     "api.*.dependencies",
     "api.tokens.route",
+    "api.idempotency.replies",
     "api.core.dependencies",
     "api.core.answers",
     "api.core.forms",
