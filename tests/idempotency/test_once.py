@@ -99,6 +99,16 @@ async def test_what_failed_or_was_only_tried_is_not_kept(
     await admin.delete(f"/v1/users/{ADA['email']}")
     done = await admin.post("/v1/users", json=ADA, headers=headers)
     assert (done.status_code, "idempotency-replayed" in done.headers) == (201, False)
+    # What would be now is another question than what was.
+    tried = await admin.post("/v1/users", json=ADA, headers=headers | {"Prefer": "dry-run"})
+    assert tried.json()["code"] == "email-taken"
+
+
+async def test_what_cannot_be_kept_is_not_done(admin: httpx2.AsyncClient, database: asyncpg.Connection) -> None:
+    await database.execute("ALTER TABLE idempotency_keys ADD CHECK (false) NOT VALID")
+    refused = await admin.post("/v1/users", json=ADA, headers={"Idempotency-Key": KEY})
+    assert refused.status_code >= 400
+    assert await database.fetchval("SELECT count(*) FROM users WHERE email = $1", ADA["email"]) == 0
 
 
 @pytest.mark.parametrize("key", ["", "short", "x" * 256, "a space in the middle", 'a"quote"in-the-middle', "é" * 20])
