@@ -16,11 +16,13 @@ from fastapi.staticfiles import StaticFiles
 
 from api import __version__
 from api.api_keys.router import router as api_keys
+from api.audit.dependencies import on_missing_scope
+from api.audit.router import router as audit
 from api.bulk.router import router as bulk
 from api.config import Settings
 from api.core import problems
 from api.core.dependencies import SAFE, get_dry_run, refuse_dry_run, require_read, takes
-from api.core.errors import BadSettings
+from api.core.errors import BadSettings, MissingScope
 from api.core.front import Application
 from api.core.runtime import Runtime
 from api.devices.router import oauth as device_authorization
@@ -59,6 +61,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     signing_keys,
     state,
     migrations,
+    audit,
 )
 
 
@@ -78,6 +81,7 @@ TAGS: Final = (
     {"name": "signing keys", "description": "What access tokens are signed with, and verified by others."},
     {"name": "state", "description": "What there should be, in one file: planned, applied, exported."},
     {"name": "migrations", "description": "The version of the database's schema."},
+    {"name": "audit log", "description": "Who did what to whom, by which door; chained, so that a change of it shows."},
     {"name": "health", "description": "For load balancers and those who watch."},
 )
 
@@ -120,6 +124,7 @@ def create_app(settings: Settings | None = None, *, announce: bool = True) -> Fa
         app.long_bodies["POST", path] = max(settings.max_body_bytes, MAX_BYTES)
     problems.install(app)
     replies.install(app)
+    app.add_exception_handler(MissingScope, on_missing_scope)
     for router in ROUTERS:
         app.include_router(router, dependencies=[] if router in LENIENT else [Depends(require_read)])
     install_docs(app)

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from codecs import getincrementaldecoder
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -19,8 +19,10 @@ from cli.files import replaced
 from cli.output import Item, Script, check_fields
 
 if TYPE_CHECKING:
+    from api.audit.service import AuditService
     from api.bulk.schemas import ImportReport, RowResult
     from api.bulk.service import BulkService
+    from cli.client.audit import AuditClient
     from cli.client.bulk import BulkClient
 
 PIECE: Final = 8 * 1024
@@ -137,17 +139,35 @@ async def export_users(
     Example: apictl export-users --to users.csv
     """
     from api.bulk.schemas import ExportOptions
-    from api.core.errors import BadRequest
 
     how = ExportOptions(format=file_format.value, with_hashes=with_hashes)
+    return await exported(lambda: service(call).export_users(how), to)
+
+
+def require_file(to: Path | None) -> None:
+    """Go on only if nothing would take the place of a folder, or of a device.
+
+    Raises:
+        BadRequest: It would.
+    """
+    from api.core.errors import BadRequest
+
     if to is not None and to.exists() and not to.is_file():
-        # Nothing takes the place of a folder, or of a device.
         raise BadRequest(f"{to} is no file")
+
+
+async def exported(export: Callable[[], Awaitable[AsyncIterator[bytes]]], to: Path | None) -> Script:
+    """Write what is exported to a file, or to stdout.
+
+    Raises:
+        BadRequest: It is no file.
+    """
+    require_file(to)
     with ExitStack() as stack:
         target = sys.stdout.buffer if to is None else stack.enter_context(replaced(to))
         # On a screen nothing is there that a terminal obeys; of a letter, a piece may have half.
         letters = getincrementaldecoder("utf-8")("replace") if target.isatty() else None
-        async for piece in await service(call).export_users(how):
+        async for piece in await export():
             shown = piece if letters is None else on_lines(letters.decode(piece)).encode()
             try:
                 target.write(shown)
@@ -238,7 +258,7 @@ def say_errors(call: Call, report: "ImportReport", file: str, *, has_results: bo
         call.say("Nothing was imported, because of those.")
 
 
-async def watch(call: Call, bulk: "BulkService | BulkClient", size: int) -> None:
+async def watch(call: Call, work: "BulkService | BulkClient | AuditService | AuditClient", size: int) -> None:
     """Show how far it is: a bar on a terminal that can draw one, else a line now and then."""
     began = time.monotonic()
     if call.quiet:
@@ -246,8 +266,8 @@ async def watch(call: Call, bulk: "BulkService | BulkClient", size: int) -> None
     if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         while True:
             await asyncio.sleep(SELDOM)
-            done = f", {bulk.counts.read * 100 // size} %" if size else ""
-            call.say(pace(bulk.counts.rows, began) + done)
+            done = f", {work.counts.read * 100 // size} %" if size else ""
+            call.say(pace(work.counts.rows, began) + done)
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -260,7 +280,7 @@ async def watch(call: Call, bulk: "BulkService | BulkClient", size: int) -> None
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=size or None)
         while True:
-            progress.update(task, completed=bulk.counts.read, description=pace(bulk.counts.rows, began))
+            progress.update(task, completed=work.counts.read, description=pace(work.counts.rows, began))
             await asyncio.sleep(OFTEN)
 
 

@@ -100,6 +100,9 @@ COMMANDS: Final[dict[str, Entry]] = {
         "Provisioning",
         "Wait for the database, migrate it, and create the first superuser and an API key, as far as they are missing.",
     ),
+    "list-audit": Entry("cli.audit", "Audit log", "List the audit log, the newest entries first."),
+    "export-audit": Entry("cli.audit", "Audit log", "Export the audit log as JSONL, the oldest entries first."),
+    "verify-audit": Entry("cli.audit", "Audit log", "Look whether the audit log is whole: exit code 5 if not."),
     "login": Entry(
         "cli.remote",
         "Server",

@@ -281,6 +281,7 @@ async def with_call(
 ) -> Result:
     """Give the body its Call, inside the resources and the transaction of its kind."""
     from api.core.actor import Actor
+    from api.core.errors import MissingScope
     from api.core.runtime import Runtime
     from cli.operator import operator_name
 
@@ -290,22 +291,30 @@ async def with_call(
         if kind in {"schema", "first", "rewind", "source"}:
             # What works on the schema has transactions of its own.
             return await refusals(body(call, **arguments))
-        if kind in {"bulk", "export"}:
-            # As many transactions as it takes.
-            async with runtime.transaction(readonly=True) as session:
-                call = replace(call, _actor=await acting(session, runtime, actor, options["as_user"]))
-            return await refusals(body(call, **arguments))
-        async with runtime.transaction(readonly=kind == "read", rollback=call.dry_run) as session:
-            call = replace(call, _session=session, _actor=await acting(session, runtime, actor, options["as_user"]))
-            asked = {"command": body.__name__, "as": options["as_user"]} | arguments
+        try:
+            if kind in {"bulk", "export"}:
+                # As many transactions as it takes.
+                async with runtime.transaction(readonly=True) as session:
+                    actor = await acting(session, runtime, actor, options["as_user"])
+                return await refusals(body(replace(call, _actor=actor), **arguments))
+            async with runtime.transaction(readonly=kind == "read", rollback=call.dry_run) as session:
+                actor = await acting(session, runtime, actor, options["as_user"])
+                call = replace(call, _session=session, _actor=actor)
+                asked = {"command": body.__name__, "as": options["as_user"]} | arguments
 
-            async def work() -> Result:
-                result = await refusals(body(call, **arguments))
-                # Before the commit: a command that fails has changed nothing.
-                check_fields(result, call.fields)
-                return result
+                async def work() -> Result:
+                    result = await refusals(body(call, **arguments))
+                    # Before the commit: a command that fails has changed nothing.
+                    check_fields(result, call.fields)
+                    return result
 
-            return await once(call, options.get("idempotency_key"), asked, work)
+                return await once(call, options.get("idempotency_key"), asked, work)
+        except MissingScope as error:
+            if not call.dry_run:
+                from api.audit.refusals import note_refusal
+
+                await note_refusal(runtime, actor, error, operation=body.__name__)
+            raise
 
 
 async def acting(session: "AsyncSession", runtime: "Runtime", actor: "Actor", as_user: str | None) -> "Actor":

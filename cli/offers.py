@@ -24,6 +24,7 @@ SECONDS: Final = 0.5
 KINDS: "Final[dict[tuple[str, str], Kind]]" = {
     ("*", "user"): "user",
     ("*", "as_user"): "user",
+    ("*", "actor"): "user",
     ("bootstrap", "key_owner"): "user",
     ("*", "role"): "role",
     ("*", "roles"): "role",

@@ -1,6 +1,7 @@
 """Entries that are written by the very statement of the change that they record."""
 
 from typing import Any, Final
+from uuid import UUID
 
 from pydantic_core import to_json
 from sqlalchemy import CTE, Text, Uuid, bindparam, cast, insert, literal, select
@@ -23,6 +24,7 @@ def noting(change: CTE, *, action: str, target: str, actor: Any, actor_user_id: 
         "id": bindparam("entry_id", type_=Uuid()),
         "actor": actor,
         "actor_user_id": actor_user_id,
+        "api_key_id": bindparam("entry_api_key_id", type_=Uuid()),
         "door": bindparam("entry_door", type_=Text()),
         "action": literal(action, Text()),
         "target": literal(target, Text()),
@@ -33,10 +35,13 @@ def noting(change: CTE, *, action: str, target: str, actor: Any, actor_user_id: 
     return insert(AuditEntry).from_select(list(values), select(*values.values()).select_from(change)).cte("noted")
 
 
-def entry(*, door: Door, request_id: str, detail: dict[str, Any] | None = None) -> dict[str, Any]:
+def entry(
+    *, door: Door, request_id: str, detail: dict[str, Any] | None = None, api_key_id: UUID | None = None
+) -> dict[str, Any]:
     """Return the values that `noting` wants."""
     return {
         "entry_id": uuid7(),
+        "entry_api_key_id": api_key_id,
         "entry_door": door,
         "entry_detail": to_json(detail).decode(),
         "entry_request_id": request_id,

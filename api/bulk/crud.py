@@ -31,8 +31,9 @@ MERGE: Final = text("""
         ON CONFLICT (email) DO NOTHING
         RETURNING id, email, is_superuser
     ), noted AS (
-        INSERT INTO audit_entries (id, actor, actor_user_id, door, action, target, target_id, detail, request_id)
-        SELECT id, :actor, CAST(:actor_user_id AS uuid), :door, 'user.create', 'user', id,
+        INSERT INTO audit_entries (id, actor, actor_user_id, api_key_id, door, action, target, target_id, detail,
+                                   request_id)
+        SELECT id, :actor, CAST(:actor_user_id AS uuid), CAST(:api_key_id AS uuid), :door, 'user.create', 'user', id,
                jsonb_build_object('email', email, 'is_superuser', is_superuser, 'imported', true), :request_id
         FROM created
     )
@@ -52,7 +53,7 @@ async def insert_users(session: AsyncSession, records: Sequence[tuple[Any, ...]]
     Args:
         session: Its transaction.
         records: In the order of COLUMNS.
-        entry: Who did it: `actor`, `actor_user_id`, `door` and `request_id`.
+        entry: Who did it: `actor`, `actor_user_id`, `api_key_id`, `door` and `request_id`.
     """
     await session.execute(STAGING)
     connection = await session.connection()

@@ -160,6 +160,7 @@ class BulkService:
             records,
             actor=self._actor.name,
             actor_user_id=self._actor.user_id,
+            api_key_id=self._actor.api_key_id,
             door=self._actor.door,
             request_id=self._actor.request_id,
         )

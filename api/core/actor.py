@@ -26,6 +26,7 @@ class Scope(StrEnum):
     ROLES_WRITE = "roles:write"
     MIGRATIONS_READ = "migrations:read"
     MIGRATIONS_RUN = "migrations:run"
+    AUDIT_READ = "audit:read"
 
 
 SCOPE_TEXTS = {
@@ -43,7 +44,10 @@ SCOPE_TEXTS = {
     Scope.ROLES_WRITE: "Create, change and delete roles.",
     Scope.MIGRATIONS_READ: "See where the database's schema stands.",
     Scope.MIGRATIONS_RUN: "Migrate the database.",
+    Scope.AUDIT_READ: "Read, export and verify the audit log.",
 }
+# Scopes that end so change nothing.
+READING = (":read", ":introspect")
 ALL_SCOPES = frozenset(Scope)
 NO_SCOPES: frozenset[Scope] = frozenset()
 
@@ -108,7 +112,9 @@ class Actor:
         if missing:
             # Of a narrowed one, that is the reason more often than its owner's roles.
             hint = "this token or key was made for less, or its owner may not: make another" if self.narrowed else None
-            raise MissingScope(f"This needs the scope {' and '.join(missing)}", hint=hint)
+            refusal = MissingScope(f"This needs the scope {' and '.join(missing)}", hint=hint)
+            refusal.is_about_reading = all(scope.endswith(READING) for scope in missing)
+            raise refusal
 
     def require_power_over(self, held: frozenset[Scope]) -> None:
         """Go on only if the actor holds whatever the account in question holds, or would be given.

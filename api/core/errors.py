@@ -210,6 +210,9 @@ class MissingScope(ApictlError):
     title = "You may not do this"
     default_hint = "roles and tokens are made of scopes: apictl explain says what decides, apictl grant-role changes it"
 
+    # Whether they lack only what it takes to read: no matter for the audit log.
+    is_about_reading: bool = False
+
 
 class NotAuthenticated(ApictlError):
     """No credentials were sent."""

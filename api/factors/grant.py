@@ -7,6 +7,8 @@ request is refused.
 import asyncio
 from typing import Final
 
+from api.audit import crud as audit
+from api.core.actor import Actor
 from api.core.runtime import Runtime
 from api.core.sealing import digest
 from api.factors import crud
@@ -59,6 +61,15 @@ class FactorGrant:
             if found is None:
                 raise InvalidGrant("No login waits for this mfa_token", hint=AGAIN)
             if not await is_right(session, found.user_id, self._keys, proof, passkey=passkey):
+                await audit.add(
+                    session,
+                    Actor.nobody(request_id=client.request_id),
+                    action="session.login",
+                    target="user",
+                    target_id=found.user_id,
+                    detail={"address": client.address, "by": "second factor"},
+                    outcome="refused",
+                )
                 hint = None if proof.otp is None else NOT_RIGHT
                 raise InvalidGrant("The second factor is not right", hint=hint)
             await crud.remove_login(session, found.digest)

@@ -8,8 +8,10 @@ from sqlalchemy import Row, delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.orm import load_only
 
 from api.audit.models import AuditEntry
+from api.core.actor import Actor
 from api.migrations.models import AppliedMigration, Server
 
 LOCK: Final = "apictl:migrations"
@@ -113,7 +115,27 @@ async def runs(session: AsyncSession, *, count: int) -> list[AuditEntry]:
     if not await exists(session, AuditEntry.__tablename__):
         return []
     latest = select(AuditEntry).where(AuditEntry.target == RUNS).order_by(AuditEntry.at.desc(), AuditEntry.id.desc())
-    return list(await session.scalars(latest.limit(count)))
+    # What a database has that is behind, too.
+    shown = (AuditEntry.at, AuditEntry.actor, AuditEntry.door, AuditEntry.action, AuditEntry.detail)
+    return list(await session.scalars(latest.options(load_only(*shown)).limit(count)))
+
+
+async def note_run(session: AsyncSession, actor: Actor, *, action: str, detail: dict[str, Any]) -> None:
+    """Insert what a run did into the audit log, also into that of a database that is behind."""
+    values = {
+        "actor": actor.name,
+        "actor_user_id": actor.user_id,
+        "door": actor.door,
+        "action": action,
+        "target": RUNS,
+        "detail": detail,
+        "request_id": actor.request_id,
+    }
+    newer = text("SELECT true FROM pg_attribute WHERE attrelid = to_regclass('audit_entries') AND attname = 'outcome'")
+    if await session.scalar(newer):
+        outcome = "failed" if detail["outcome"] == "failed" else "done"
+        values |= {"api_key_id": actor.api_key_id, "outcome": outcome}
+    await session.execute(insert(AuditEntry).values(values))
 
 
 async def note_server(session: AsyncSession, server_id: UUID, *, revision: str, host: str, pid: int) -> None:

@@ -15,7 +15,6 @@ from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
-from api.audit import crud as audit
 from api.core.actor import Actor
 from api.core.errors import ApictlError, Conflict
 from api.core.failures import translated
@@ -276,7 +275,7 @@ class Runner:
             "outcome": "succeeded",
             **self._forced,
         }
-        await audit.add(session, self._actor, action=action, target=crud.RUNS, target_id=None, detail=detail | more)
+        await crud.note_run(session, self._actor, action=action, detail=detail | more)
 
     async def _note_failure(
         self, action: str, start: str | None, to: str | None, error: BaseException, began: float

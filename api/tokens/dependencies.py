@@ -127,8 +127,10 @@ async def get_bearer(token: BearerToken, runtime: CurrentRuntime, keys: CurrentK
 CurrentBearer = Annotated[Bearer, Depends(get_bearer)]
 
 
-async def get_actor(bearer: CurrentBearer) -> Actor:
+async def get_actor(request: Request, bearer: CurrentBearer) -> Actor:
     """Return who is asking."""
+    # For the audit log, if they may not.
+    request.state.actor = bearer.actor
     return bearer.actor
 
 

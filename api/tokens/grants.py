@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from datetime import timedelta
 from typing import Final
+from uuid import UUID
 
 import asyncpg
 
@@ -77,7 +78,7 @@ class Grants:
         for _ in range(2):
             with suppress(PasswordChanged):
                 return await self._by_password(username, password, otp=otp, scope=scope, client=client)
-        raise InvalidGrant(hint=FORGOTTEN)
+        raise await self._refused(None, client)
 
     async def _by_password(
         self, username: str, password: str, *, otp: str | None, scope: str | None, client: Client
@@ -88,7 +89,7 @@ class Grants:
         stored = user["password_hash"] if user is not None else None
         verified = await self._passwords.verify(password, stored)
         if user is None or stored is None or not verified.ok or not user["is_active"]:
-            raise InvalidGrant(hint=FORGOTTEN)
+            raise await self._refused(None if user is None else user["id"], client)
         user_id = user["id"]
         # What cannot be signed must not be written down as issued.
         self._keys.require_signing()
@@ -126,6 +127,12 @@ class Grants:
         if otp is None:
             raise MfaRequired(mfa_token=mfa_token, hint=NEXT_STEP)
         return await self._factors.by_second_factor(mfa_token, Proof(otp=otp), client=client)
+
+    async def _refused(self, user_id: UUID | None, client: Client) -> InvalidGrant:
+        """Write down that a login was refused, of whomever, by one statement for every reason; return the refusal."""
+        noted = entry(door="http", request_id=client.request_id, detail={"address": client.address})
+        await self._runtime.direct.fetch(audit.LOGIN_REFUSED, user_id=user_id, **noted)
+        return InvalidGrant(hint=FORGOTTEN)
 
     async def by_refresh_token(self, text: str, *, scope: str | None, client: Client) -> TokenIssued:
         """Rotate a refresh token.

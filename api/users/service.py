@@ -89,7 +89,12 @@ class UserService:
             "is_superuser": is_superuser,
             "entry_actor": self._actor.name,
             "entry_actor_id": self._actor.user_id,
-            **entry(door=self._actor.door, request_id=self._actor.request_id, detail=detail),
+            **entry(
+                door=self._actor.door,
+                request_id=self._actor.request_id,
+                detail=detail,
+                api_key_id=self._actor.api_key_id,
+            ),
         }
         row: Any
         if self._direct is not None:

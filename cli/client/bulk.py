@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final
 
+from pydantic import BaseModel
+
 from api.bulk.schemas import ExportOptions, ImportOptions, ImportReport, RowResult
 from api.users.schemas import UserRead
 from cli.asking import ServerAnswer, content_of, none_of_ours
@@ -63,14 +65,20 @@ class BulkClient:
             yield piece
 
     async def export_users(self, how: ExportOptions) -> AsyncIterator[bytes]:
-        return self._received(how)
+        return received(self._server, PATH, how, TYPES[how.format])
 
-    async def _received(self, how: ExportOptions) -> AsyncIterator[bytes]:
-        async with self._server.asked("GET", PATH, params=params(how), patient=True) as answer:
-            kind = answer.headers.get("content-type", "").partition(";")[0]
-            # Whoever does not say where it ends could end it in the middle.
-            ends = answer.headers.get("transfer-encoding") == "chunked" or "content-length" in answer.headers
-            if kind != TYPES[how.format] or not ends:
-                raise none_of_ours(answer, "it answered with what is no such file")
-            async for piece in answer.aiter_bytes():
-                yield piece
+
+async def received(server: Server, path: str, how: BaseModel, media_type: str) -> AsyncIterator[bytes]:
+    """Yield a file that a server exports.
+
+    Raises:
+        ServerAnswer: It is none of that type.
+    """
+    async with server.asked("GET", path, params=params(how), patient=True) as answer:
+        kind = answer.headers.get("content-type", "").partition(";")[0]
+        # Whoever does not say where it ends could end it in the middle.
+        ends = answer.headers.get("transfer-encoding") == "chunked" or "content-length" in answer.headers
+        if kind != media_type or not ends:
+            raise none_of_ours(answer, "it answered with what is no such file")
+        async for piece in answer.aiter_bytes():
+            yield piece

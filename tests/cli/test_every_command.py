@@ -64,6 +64,9 @@ LINES: Final = {
     "stamp": ["head", "--yes"],
     "migration-status": [],
     "migration-history": [],
+    "list-audit": [],
+    "export-audit": [],
+    "verify-audit": [],
     "show-config": [],
     "logout": [],
     "completion": ["bash"],
@@ -137,14 +140,14 @@ async def test_every_command_does_what_it_says_and_nothing_else(
         assert await rows(database) == before, f"{name} --dry-run changed something"
         done = await run(name, *(["-q", "-o", "json"] if "quiet" in takes else []))
         assert (done.code, done.err) == (0, ""), (name, done)
-        if name in {"completion", "export-users"}:
+        if name in {"completion", "export-users", "export-audit"}:
             continue
         answer = done.json()
         known[f"{{{name}}}"] = str(answer.get("id", answer.get("session_id")))
         sent |= {"introspect-token": answer["access_token"]} if name == "create-token" else {}
         after = await rows(database)
         # Whoever stamps what is so already is noted all the same.
-        is_changed = any(after[table] != before.get(table) for table in set(after) - {"audit_entries"})
+        is_changed = any(after[table] != before.get(table) for table in set(after) - {"audit_entries", "audit_links"})
         if tried is None:
             assert not is_changed, f"{name} changed something"
             # As a person has it, who may name the user by their id.

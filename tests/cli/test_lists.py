@@ -25,6 +25,7 @@ READS: Final[dict[str, tuple[list[str], dict[str, str]]]] = {
     "list-tokens": ([], {}),
     "migration-status": ([], {}),
     "migration-history": ([], {}),
+    "list-audit": ([], {}),
 }
 
 

@@ -29,6 +29,7 @@ ADA: Final = {"email": "ada@example.com", "full_name": "Ada"}
 WITHOUT: Final = {
     "/v1/auth/token": "a second login is a second session, which harms nobody",
     "/v1/auth/revoke": "what is ended stays ended",
+    "/v1/audit/verification": "it changes nothing",
     "/v1/auth/introspect": "it changes nothing",
     "/v1/auth/device": "a second device code runs out by itself",
     "/v1/auth/passkey": "a second challenge runs out by itself",

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
 from api.api_keys.schemas import ApiKeyCreate, ApiKeyQuery
+from api.audit.schemas import AuditFilter, AuditQuery, AuditSince
 from api.bulk.router import pieces
 from api.bulk.schemas import ExportOptions, ImportOptions
 from api.config import Settings
@@ -118,6 +119,9 @@ EXAMPLES: Final[dict[Any, Any]] = {
     PlanOptions: PlanOptions(),
     ApplyOptions: ApplyOptions(),
     ExportStateOptions: ExportStateOptions(owner="x"),
+    AuditFilter: AuditFilter(),
+    AuditQuery: AuditQuery(),
+    AuditSince: AuditSince(heads=[]),
 }
 
 

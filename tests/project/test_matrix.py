@@ -110,6 +110,9 @@ MATRIX: Final[dict[str, Line]] = {
     "migration_status": ADMIN,
     "migrate": ADMIN,
     "migration_history": ADMIN,
+    "list_audit": ADMIN,
+    "export_audit": ADMIN,
+    "verify_audit": ADMIN,
 }
 
 
@@ -178,9 +181,13 @@ STATEMENTS: Final = {
     "migration_status": 6,
     "migrate": 1,
     "migration_history": 5,
+    "list_audit": 2,
+    "export_audit": 2,
+    # It has a connection of its own for what it looks through.
+    "verify_audit": 1,
 }
 # They read, although they are a POST.
-READS: Final = {"introspect_token", "plan"}
+READS: Final = {"introspect_token", "plan", "verify_audit"}
 # A handful of rows, whatever happens.
 SMALL: Final = {"alembic_version", "schema_migrations"}
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import SUPERUSER
 from tests.state.states import ADA, BOB, NAMES, STATE, Terminal, changes, rows
+from tests.support.audit import forget_audit
 from tests.support.cases import THOROUGH
 from tests.support.processes import Apictl
 from tests.support.terminal import terminal as on_terminal
@@ -25,7 +26,7 @@ async def test_both_doors_make_the_same_of_a_state(
     # It has no id.
     assert (await terminal("plan", STATE, "-o", "ids")).out == ""
     assert changes(over_http.json()) == [f"create {name}" for name in NAMES]
-    await database.execute("DELETE FROM audit_entries")
+    await forget_audit(database)
     empty = await rows(database)
 
     applied = await admin.post("/v1/apply", json=STATE)
@@ -42,7 +43,8 @@ async def test_both_doors_make_the_same_of_a_state(
     # It works, but not from here.
     assert (about.status_code, key["user"], key["name"]) == (401, "deploy", "web site")
 
-    for table in ("ownerships", "audit_entries", "api_keys", "roles"):
+    await forget_audit(database)
+    for table in ("ownerships", "api_keys", "roles"):
         await database.execute(f"DELETE FROM {table}")  # noqa: S608 - of this list
     await database.execute("DELETE FROM users WHERE email IS DISTINCT FROM $1", SUPERUSER)
     assert await rows(database) == empty
@@ -131,7 +133,8 @@ async def test_an_export_is_a_state(
     noted: dict[str, Any] = {"ownerships": [], "audit": []}
     assert await rows(database) | noted == before | noted
     # In an empty world, it makes the same.
-    for table in ("ownerships", "audit_entries", "api_keys", "users", "roles"):
+    await forget_audit(database)
+    for table in ("ownerships", "api_keys", "users", "roles"):
         await database.execute(f"DELETE FROM {table}")  # noqa: S608 - of this list
     assert (await terminal("apply", as_yaml, "--show-keys")).code == 0
     exported = (await terminal.run("export-state", "--owner", "everything")).out

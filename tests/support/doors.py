@@ -140,4 +140,5 @@ HTTP_VERBS: Final[dict[str, tuple[str, str, str | None]]] = {
     "migration-status": ("GET", "/v1/migrations", None),
     "migration-history": ("GET", "/v1/migrations/history", None),
     "migrate": ("POST", "/v1/migrations/upgrade", None),
+    "list-audit": ("GET", "/v1/audit", None),
 }

@@ -92,6 +92,7 @@ ELSEWHERE: Final[dict[tuple[str, str], tuple[dict[str, str], str | None]]] = {
 # Looked at and ended, not taken: test_looked_at_and_ended.
 SUBJECTS: Final = {("post /v1/auth/revoke", "token"), ("post /v1/auth/introspect", "token")}
 NO_CREDENTIALS: Final = {
+    *("entries", "heads", "links"),
     *("grant_type", "username", "client_id", "scope", "token_type_hint"),
     *("force", "lock_timeout", "overlap", "statement_timeout", "to"),
     *("algorithm", "description", "email", "expires_in", "full_name", "label", "name", "networks"),

@@ -1,0 +1,26 @@
+"""What is written down of those who were refused: a known actor who lacks a scope."""
+
+import logging
+from typing import Final
+
+from api.audit import crud
+from api.core.actor import Actor
+from api.core.errors import ApictlError, MissingScope
+from api.core.runtime import Runtime
+
+log: Final = logging.getLogger("apictl")
+
+
+async def note_refusal(runtime: Runtime, actor: Actor, error: MissingScope, *, operation: str) -> None:
+    """Write down that an actor may not do what they asked for, once a minute for each operation of theirs.
+
+    In a transaction of its own: that of the operation is undone by now. Whoever only wanted to read is not written
+    down, nor is what cannot be written: they are refused all the same.
+    """
+    if error.is_about_reading or actor.user_id is None:
+        return
+    try:
+        async with runtime.transaction() as session:
+            await crud.add_refusal(session, actor, operation=operation, reason=error.detail)
+    except ApictlError as second:
+        log.warning("%s a refusal could not be recorded: %s", actor.request_id, second.code)

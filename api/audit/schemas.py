@@ -1,0 +1,116 @@
+"""What goes in and out about the audit log."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from api.core.actor import Door
+from api.core.pagination import Limit, Page
+from api.core.text import Line
+from api.users.schemas import Body
+
+Outcome = Literal["done", "refused", "failed"]
+Word = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z_.]{0,62}$")]
+
+
+def in_utc(moment: datetime) -> datetime:
+    """Return a time in UTC; one that names no zone is there already.
+
+    Raises:
+        ValueError: It is before the first year or after the last one there.
+    """
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("it is no time that there is in UTC") from None
+
+
+Moment = Annotated[datetime, AfterValidator(in_utc)]
+
+
+class AuditFilter(BaseModel):
+    """Which entries of the audit log; what is left out leaves nothing out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    actor: Annotated[
+        Line | None,
+        Field(
+            max_length=320,
+            description="Who did it: a user's id, address or name, by whichever key or operator in their place; or an "
+            "operator, or `nobody`, as the log has them.",
+        ),
+    ] = None
+    action: Annotated[Word | None, Field(description="What was done, as `user.create`.")] = None
+    target: Annotated[Word | None, Field(description="The kind of what it was done to, as `user`.")] = None
+    target_id: Annotated[UUID | None, Field(description="The id of what it was done to.")] = None
+    door: Annotated[Door | None, Field(description="`http`, or `cli`: with access to the database.")] = None
+    outcome: Annotated[
+        Outcome | None,
+        Field(description="`done`; `refused`: a login, or for lack of a scope; or `failed`: a migration."),
+    ] = None
+    request_id: Annotated[Line | None, Field(max_length=64, description="The request, as its answer named it.")] = None
+    since: Annotated[Moment | None, Field(description="From then on (ISO 8601; without a zone, UTC).")] = None
+    until: Annotated[Moment | None, Field(description="Before then.")] = None
+
+
+class AuditQuery(AuditFilter):
+    """Which entries to list: the newest first."""
+
+    limit: Annotated[Limit, Field(description="Entries a page.")] = 50
+    cursor: Annotated[Line | None, Field(max_length=1000, description="`next_cursor` of the page before.")] = None
+
+
+class AuditRead(BaseModel):
+    """An entry of the audit log, as both doors show it."""
+
+    model_config = ConfigDict(from_attributes=True, extra="forbid")
+
+    id: UUID
+    at: datetime
+    actor: Annotated[str, Field(description="Who did it, as they were called then; an operator with host and CI job.")]
+    actor_user_id: UUID | None
+    api_key_id: Annotated[UUID | None, Field(description="The API key that they came with.")]
+    door: str
+    action: str
+    target: str
+    target_id: UUID | None
+    outcome: str
+    detail: Annotated[dict[str, Any] | None, Field(description="The operation, without secrets.")]
+    request_id: Annotated[str, Field(description="The request in the server's log; empty for a terminal's.")]
+
+
+class AuditPage(Page):
+    """A page of the audit log."""
+
+    items: list[AuditRead]
+
+
+class AuditHead(Body):
+    """The last link of a lane: whoever keeps it elsewhere can tell later whether what led to it is there still."""
+
+    lane: Annotated[int, Field(ge=0, lt=2**31, description="The lane.")]
+    n: Annotated[int, Field(ge=1, lt=2**63, description="The link's number in it.")]
+    hash: Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="Its hash.")]
+
+
+class AuditVerified(BaseModel):
+    """A log that is whole."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    entries: int
+    links: Annotated[int, Field(description="Statements that wrote them, each chained to one before.")]
+    heads: list[AuditHead]
+
+
+class AuditSince(Body):
+    """An earlier answer, as it was kept: its heads must be in the log still."""
+
+    entries: Annotated[int | None, Field(description="As it was answered; not looked at.")] = None
+    links: Annotated[int | None, Field(description="As it was answered; not looked at.")] = None
+    heads: Annotated[
+        list[AuditHead], Field(max_length=10_000, default_factory=list, description="The heads of that answer.")
+    ]
