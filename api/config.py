@@ -109,6 +109,10 @@ class Settings(BaseModel):
     password_min_length: Annotated[
         int, Field(ge=8, le=128, description="Shortest password that is accepted, in characters.")
     ] = 15
+    throttle_url: Annotated[
+        SecretStr | None,
+        Field(description="The Valkey or Redis that guesses are counted in. Unset: the database."),
+    ] = None
     pool_size: Annotated[
         int,
         Field(ge=1, le=200, description="Database connections per process, besides eight for what all requests ask."),
@@ -155,6 +159,20 @@ class Settings(BaseModel):
                 raise ValueError("it names a port beyond 65535")
             if scheme not in {"postgres", "postgresql"}:
                 raise ValueError("it must start with postgresql:// (only PostgreSQL is supported)")
+        return value
+
+    @field_validator("throttle_url")
+    @classmethod
+    def _is_valkey(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            # As below.
+            try:
+                parts = urlsplit(value.get_secret_value())
+                scheme, _ = parts.scheme, parts.port
+            except ValueError:
+                raise ValueError("it is not a URL") from None
+            if scheme not in {"redis", "rediss", "valkey", "valkeys"}:
+                raise ValueError("it must start with valkey:// or redis://, or with rediss:// for TLS")
         return value
 
     @property

@@ -10,6 +10,7 @@ from api.migrations import models as migrations
 from api.roles import models as roles
 from api.signing_keys import models as signing_keys
 from api.state import models as state
+from api.throttle import models as throttle
 from api.tokens import models as tokens
 from api.users import models as users
 
@@ -24,6 +25,7 @@ __all__ = [
     "roles",
     "signing_keys",
     "state",
+    "throttle",
     "tokens",
     "users",
 ]

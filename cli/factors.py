@@ -22,8 +22,10 @@ def service(call: Call) -> "FactorService | CredentialClient":
 
         return CredentialClient(call.server)
     from api.factors.service import FactorService
+    from api.throttle.service import Throttle
 
-    return FactorService(call.session, call.actor, call.runtime.passwords)
+    # The operator is in no network, and shows no password.
+    return FactorService(call.session, call.actor, call.runtime.passwords, Throttle(call.runtime, ""))
 
 
 @command("read")

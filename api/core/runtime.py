@@ -1,21 +1,27 @@
 """What a process holds: settings, the connection pool, the password hasher; opened once, closed once."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Hashable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
+from weakref import WeakValueDictionary
 
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from api.config import Settings
 from api.core.connecting import unprepared
 from api.core.direct import Direct
-from api.core.errors import ApictlError
+from api.core.errors import ApictlError, Busy
 from api.core.failures import translated
 from api.core.passwords import Passwords
+from api.core.valkey import Valkey
 from api.database import make_engine
 from api.postgres.embedded import EmbeddedPostgres
+
+# Of one kind at once in a process, and how many seconds the others wait for their turn.
+AT_ONCE: Final = 3
+PATIENCE: Final = 2.0
 
 
 class Turn:
@@ -31,6 +37,32 @@ class Turn:
             self._taken = (self._taken + 1) % 8
             if not self._taken:
                 await asyncio.sleep(0)
+
+
+class Turnstile:
+    """Lets few through at once of those who come for the same; the others wait before it."""
+
+    def __init__(self) -> None:
+        # Each is there for as long as somebody waits before it, or is inside.
+        self._slots: WeakValueDictionary[Hashable, asyncio.Semaphore] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def pass_through(self, key: Hashable) -> AsyncIterator[None]:
+        """Be one of the few for the length of a `with` block.
+
+        Raises:
+            Busy: Too many others wait.
+        """
+        slots = self._slots.setdefault(key, asyncio.Semaphore(AT_ONCE))
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await slots.acquire()
+        except TimeoutError:
+            raise Busy from None
+        try:
+            yield
+        finally:
+            slots.release()
 
 
 class Transaction(Protocol):
@@ -72,7 +104,9 @@ class Runtime:
         engine: The pool that requests share.
         direct: For what every request asks.
         passwords: Policy and hashing.
+        valkey: What all processes share besides the database, if the settings name one.
         turn: For what comes by the hundred, so that others come between.
+        turnstile: For what few may do at once who want the same.
     """
 
     settings: Settings
@@ -80,7 +114,9 @@ class Runtime:
     engine: AsyncEngine
     direct: Direct
     passwords: Passwords
+    valkey: Valkey | None = None
     turn: Turn = field(default_factory=Turn)
+    turnstile: Turnstile = field(default_factory=Turnstile)
 
     @classmethod
     @asynccontextmanager
@@ -108,7 +144,12 @@ class Runtime:
             direct = await stack.enter_async_context(Direct.open(url, settings, **unprepared(pool_size)))
             passwords = Passwords(min_length=settings.password_min_length)
             stack.callback(passwords.close)
-            yield cls(settings=settings, database_url=url, engine=engine, direct=direct, passwords=passwords)
+            valkey = Valkey.of(settings)
+            if valkey is not None:
+                stack.push_async_callback(valkey.close)
+            yield cls(
+                settings=settings, database_url=url, engine=engine, direct=direct, passwords=passwords, valkey=valkey
+            )
 
     @asynccontextmanager
     async def patient_engine(self) -> AsyncIterator[AsyncEngine]:

@@ -10,6 +10,7 @@ from api.devices import crud
 from api.devices.codes import FORM, new_device_code, new_user_code, shown
 from api.devices.crud import Polled
 from api.devices.schemas import LIFETIME, DeviceIssued
+from api.throttle.service import Throttle
 from api.tokens.authentication import Client
 from api.tokens.keys import Keys
 from api.tokens.refusals import KNOWN_SCOPES, InvalidGrant, InvalidScope, OAuthError
@@ -61,6 +62,7 @@ class DeviceGrant:
     """Gives a device its codes, and later its tokens; in transactions of its own, as every grant."""
 
     def __init__(self, runtime: Runtime, keys: Keys) -> None:
+        self._runtime = runtime
         self._transaction = runtime.transaction
         self._settings = runtime.settings
         self._keys = keys
@@ -70,11 +72,14 @@ class DeviceGrant:
 
         Raises:
             InvalidScope: It asks for something that is no scope.
+            TooManyAttempts: Too many of its network have begun.
         """
         asked = (scope or "").split()
         if not ALL_SCOPES.issuperset(asked):
             # Whoever decides about the device is to see scopes, and no sentence of somebody's.
             raise InvalidScope(hint=KNOWN_SCOPES)
+        # Each is a row, which takes no credentials.
+        await Throttle(self._runtime, client.address).take_device()
         device_code = new_device_code()
         device = None
         for _ in range(ATTEMPTS):

@@ -19,7 +19,7 @@ from api.tokens.router import REFUSED
 router = APIRouter(tags=["devices"])
 oauth = APIRouter(tags=["devices"], route_class=OAuthRoute, dependencies=NO_DRY_RUN)
 Code = Annotated[UserCode, InPath()]
-DECIDED: Final = responses(400, 401, 403, 404, 409, 422, 503)
+DECIDED: Final = responses(400, 401, 403, 404, 409, 422, 429, 503)
 PAGE: Final = Page(Path(__file__).parent / "page.html")
 
 
@@ -31,7 +31,7 @@ async def device_page() -> HTMLResponse:
 
 @oauth.post(
     "/v1/auth/device",
-    responses=responses(413, 503) | REFUSED | {401: REFUSED[400]},
+    responses=responses(413, 429, 503) | REFUSED | {401: REFUSED[400]},
     openapi_extra={"security": []},
 )
 async def start_device(
@@ -48,7 +48,7 @@ async def start_device(
     return await grant.start(scope=form.scope, client=client)
 
 
-@router.get("/v1/devices/{user_code}", responses=responses(401, 403, 404, 422, 503))
+@router.get("/v1/devices/{user_code}", responses=responses(401, 403, 404, 422, 429, 503))
 async def show_device(user_code: Code, devices: CurrentDevices) -> DeviceRead:
     """Show the device that waits with this code, before one decides about it."""
     return await devices.show_device(user_code)

@@ -9,6 +9,7 @@ from api.devices import crud
 from api.devices.codes import shown, typed
 from api.devices.models import DeviceAuthorization
 from api.devices.schemas import DeviceRead
+from api.throttle.service import Throttle
 from api.users import crud as users
 from api.users.records import UserRecords
 
@@ -33,9 +34,10 @@ class DeviceDecided(ApictlError):
 class DeviceService:
     """Shows a device that waits, and decides about it; one instance serves one call."""
 
-    def __init__(self, session: AsyncSession, actor: Actor) -> None:
+    def __init__(self, session: AsyncSession, actor: Actor, throttle: Throttle) -> None:
         self._session = session
         self._actor = actor
+        self._throttle = throttle
 
     async def show_device(self, user_code: str) -> DeviceRead:
         """Return the device that shows this code, for somebody who could let it act for them.
@@ -43,12 +45,10 @@ class DeviceService:
         Raises:
             DeviceNotFound: There is none, or no longer.
             MissingScope: The actor came with a narrowed token.
+            TooManyAttempts: They have typed too many codes.
         """
-        self._actor.require_own_session()
-        found = await crud.by_user_code(self._session, typed(user_code))
-        if found is None:
-            raise DeviceNotFound(hint="look at the device: the code may have run out, and another be there")
-        return read(found)
+        await self._throttle.take_user_code(str(self._actor.require_own_session()))
+        return read(await self._waiting(user_code))
 
     async def decide_device(self, user_code: str, *, approve: bool) -> DeviceRead:
         """Let the device act for the user who asks, or refuse it; for good.
@@ -57,20 +57,28 @@ class DeviceService:
             DeviceNotFound: There is none, or no longer.
             DeviceDecided: It was decided before.
             MissingScope: The actor came with a narrowed token.
+            TooManyAttempts: They have typed too many codes.
         """
         user_id = self._actor.require_own_session()
+        await self._throttle.take_user_code(str(user_id))
         # Locked: whoever ends all of the user's sessions ends this one first, or the device's.
         await users.by_id(self._session, user_id, lock=True)
         await UserRecords(self._session, self._actor).require_still()
         decided = await crud.decide(self._session, typed(user_code), user_id=user_id, approved=approve)
         if decided is None:
-            await self.show_device(user_code)
+            await self._waiting(user_code)
             raise DeviceDecided
         await audit.add(
             self._session, self._actor, action="device.approve" if approve else "device.deny",
             target="device", target_id=decided.id, detail={"address": decided.address, "scope": decided.scope},
         )  # fmt: skip
         return read(decided)
+
+    async def _waiting(self, user_code: str) -> DeviceAuthorization:
+        found = await crud.by_user_code(self._session, typed(user_code))
+        if found is None:
+            raise DeviceNotFound(hint="look at the device: the code may have run out, and another be there")
+        return found
 
 
 def read(device: DeviceAuthorization) -> DeviceRead:

@@ -6,12 +6,14 @@ from fastapi import Depends
 
 from api.core.dependencies import CurrentRuntime
 from api.factors.service import FactorService
-from api.tokens.dependencies import CurrentActor, SessionOnce
+from api.tokens.dependencies import CurrentActor, CurrentThrottle, SessionOnce
 
 
-async def get_factor_service(session: SessionOnce, actor: CurrentActor, runtime: CurrentRuntime) -> FactorService:
+async def get_factor_service(
+    session: SessionOnce, actor: CurrentActor, runtime: CurrentRuntime, throttle: CurrentThrottle
+) -> FactorService:
     """Return the service of second factors for this request."""
-    return FactorService(session, actor, runtime.passwords)
+    return FactorService(session, actor, runtime.passwords, throttle)
 
 
 CurrentFactors = Annotated[FactorService, Depends(get_factor_service)]

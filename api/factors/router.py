@@ -28,7 +28,7 @@ router = APIRouter(tags=["second factors"])
 
 PAGE: Final = Page(FilePath(__file__).parent / "page.html")
 FactorId = Annotated[UUID, Path(description="The second factor's id.")]
-OWN = responses(400, 401, 403, 404, 413, 422, 503)
+OWN = responses(400, 401, 403, 404, 413, 422, 429, 503)
 
 
 @router.get("/account", include_in_schema=False)

@@ -19,6 +19,7 @@ from api.factors.codes import RECOVERY_CODES, new_recovery_code, new_totp_secret
 from api.factors.models import SecondFactor
 from api.factors.passkeys import NewPasskey, Site, about_factor, creation_options, new_challenge, registered
 from api.factors.schemas import FactorConfirm, FactorRead, Factors, PasskeyEnrolled, RecoveryCodes, TotpEnrolled
+from api.throttle.service import Throttle
 from api.tokens.keys import Keys
 from api.users.models import User
 from api.users.records import UserRecords
@@ -59,10 +60,11 @@ class PasskeyExists(ApictlError):
 class FactorService:
     """Enrols, lists and removes second factors; one instance serves one call."""
 
-    def __init__(self, session: AsyncSession, actor: Actor, passwords: Passwords) -> None:
+    def __init__(self, session: AsyncSession, actor: Actor, passwords: Passwords, throttle: Throttle) -> None:
         self._session = session
         self._actor = actor
         self._passwords = passwords
+        self._throttle = throttle
         self._users = UserRecords(session, actor)
 
     async def enroll_totp(self, name: str, current_password: str, keys: Keys) -> TotpEnrolled:
@@ -70,6 +72,7 @@ class FactorService:
 
         Raises:
             WrongPassword: The current password does not match.
+            TooManyAttempts: The account, or whoever asks, has to wait; that is no attempt.
         """
         user = await self._owner(current_password)
         secret, factor_id = new_totp_secret(), uuid7()
@@ -89,6 +92,7 @@ class FactorService:
 
         Raises:
             WrongPassword: The current password does not match.
+            TooManyAttempts: The account, or whoever asks, has to wait; that is no attempt.
             BadSettings: Browsers offer no passkeys at this deployment's URL.
         """
         user = await self._owner(current_password)
@@ -172,6 +176,7 @@ class FactorService:
 
         Raises:
             WrongPassword: The current password does not match.
+            TooManyAttempts: The account, or whoever asks, has to wait; that is no attempt.
             FactorNotFound: The actor has no second factor.
         """
         user = await self._owner(current_password)
@@ -185,6 +190,7 @@ class FactorService:
 
         Raises:
             WrongPassword: The current password does not match.
+            TooManyAttempts: The account, or whoever asks, has to wait; that is no attempt.
             FactorNotFound: There is none of the actor's.
         """
         user = await self._owner(current_password)
@@ -228,7 +234,8 @@ class FactorService:
 
     async def _owner(self, current_password: str) -> User:
         """Return the user who asks, who knows their password, locked."""
-        return await self._users.lock_verified(await self._users.verified(current_password, self._passwords))
+        verified = await self._users.verified(current_password, self._passwords, self._throttle)
+        return await self._users.lock_verified(verified)
 
     async def _new_codes(self, user: User) -> RecoveryCodes:
         codes = [new_recovery_code() for _ in range(RECOVERY_CODES)]

@@ -87,7 +87,7 @@ class AuthoringService:
             findings = look_at(read(path))
         made = read(path)
         back = sql_back(made.id, made.parent)
-        lost = re.findall(r"^(?:ALTER TABLE \S+ ADD COLUMN|CREATE TABLE) \S+", back, re.MULTILINE)
+        lost = re.findall(r"^(?:ALTER TABLE \S+ ADD COLUMN|CREATE (?:UNLOGGED )?TABLE) \S+", back, re.MULTILINE)
         return MigrationMade(
             **dict(MigrationRead.model_validate(made)),
             path=str(path),

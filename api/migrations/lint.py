@@ -190,7 +190,8 @@ def look_at(revision: Revision) -> list[Finding]:
 
 def judged(forward: list[str], revision: Revision) -> Iterator[Finding]:
     """Yield what the rules say about these statements."""
-    tables = (re.match(rf"CREATE TABLE (?:IF NOT EXISTS )?+({NAME})", one, re.IGNORECASE) for one in forward)
+    table = re.compile(rf"CREATE (?:UNLOGGED )?+TABLE (?:IF NOT EXISTS )?+({NAME})", re.IGNORECASE)
+    tables = map(table.match, forward)
     new = {bare(match[1]) for match in tables if match}
     validated: set[tuple[str, str]] = set()
     dropped: set[str] = set()

@@ -15,6 +15,7 @@ from api.core.text import one_line
 from api.factors.grant import FactorGrant
 from api.idempotency.replies import begin_once
 from api.signing_keys.ring import fresh
+from api.throttle.service import Throttle
 from api.tokens.authentication import Authentication, Bearer, Client
 from api.tokens.grants import Grants
 from api.tokens.keys import Keys
@@ -90,6 +91,14 @@ async def get_client(request: Request, request_id: RequestId) -> Client:
 
 
 CurrentClient = Annotated[Client, Depends(get_client)]
+
+
+async def get_throttle(runtime: CurrentRuntime, client: CurrentClient) -> Throttle:
+    """Return what holds guesses back that come from where this request does."""
+    return Throttle(runtime, client.address)
+
+
+CurrentThrottle = Annotated[Throttle, Depends(get_throttle)]
 
 
 async def authenticated(

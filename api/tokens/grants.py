@@ -23,6 +23,7 @@ from api.factors import crud as factors
 from api.factors.check import Proof
 from api.factors.codes import new_mfa_token
 from api.factors.grant import FactorGrant
+from api.throttle.service import Throttle
 from api.tokens import crud
 from api.tokens.authentication import Authentication, Bearer, Client
 from api.tokens.keys import Keys
@@ -71,6 +72,7 @@ class Grants:
                 by the time it takes.
             InvalidScope: The user holds none of the scopes.
             MfaRequired: The password is right, and a second factor is asked for.
+            TooManyAttempts: The account, or whoever asks, has to wait; that is no attempt.
             TooManyGuesses: The second factor came with it, and the user has to wait.
             Busy: Too many passwords are being checked.
         """
@@ -85,10 +87,13 @@ class Grants:
     ) -> TokenIssued:
         # Before anything is asked: of five hundred at once, most are sent away.
         self._passwords.require_room()
-        user = await self._runtime.direct.fetch_one(users.CREDENTIALS, email=email_or_nobody(username))
-        stored = user["password_hash"] if user is not None else None
-        verified = await self._passwords.verify(password, stored)
-        if user is None or stored is None or not verified.ok or not user["is_active"]:
+        email = email_or_nobody(username)
+        async with Throttle(self._runtime, client.address).attempt(email) as attempt:
+            user = await self._runtime.direct.fetch_one(users.CREDENTIALS, email=email)
+            stored = user["password_hash"] if user is not None else None
+            verified = await self._passwords.verify(password, stored)
+            attempt.is_right = user is not None and verified.ok and user["is_active"]
+        if user is None or stored is None or not attempt.is_right:
             raise await self._refused(None if user is None else user["id"], client)
         user_id = user["id"]
         # What cannot be signed must not be written down as issued.

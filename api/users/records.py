@@ -13,6 +13,7 @@ from api.core.actor import Actor, Powers, Scope
 from api.core.errors import ApictlError, Kind, MissingScope, StaleVersion
 from api.core.passwords import Passwords
 from api.roles import crud as roles
+from api.throttle.service import Throttle
 from api.tokens import crud as tokens
 from api.tokens.refusals import InvalidToken
 from api.users import crud
@@ -117,17 +118,21 @@ class UserRecords:
         StaleVersion.check("The user", now=user.version, expected=if_version)
         return user
 
-    async def verified(self, current_password: str, passwords: Passwords) -> User:
+    async def verified(self, current_password: str, passwords: Passwords, throttle: Throttle) -> User:
         """Return the user who asks, who knows their password; no transaction is open then.
 
         Raises:
             WrongPassword: The current password does not match.
+            TooManyAttempts: The account, or whoever asks, has to wait; that is no attempt.
             MissingScope: The actor came with a narrowed token.
         """
         user = await self.get(str(self._actor.require_own_session()))
         # No connection waits for a hash.
         await self._session.close()
-        if not (await passwords.verify(current_password, user.password_hash)).ok:
+        # As at a login, and with it: whoever found an open screen has no more guesses than whoever has none.
+        async with throttle.attempt(user.handle) as attempt:
+            attempt.is_right = (await passwords.verify(current_password, user.password_hash)).ok
+        if not attempt.is_right:
             raise WrongPassword
         return user
 

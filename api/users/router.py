@@ -86,7 +86,7 @@ async def update_me(changes: ProfileUpdate, users: CurrentUsers, if_match: IfMat
     return shown_outcome(outcome, response)
 
 
-@router.put("/me/password", responses=WRITE, dependencies=NO_DRY_RUN)
+@router.put("/me/password", responses=WRITE | responses(429), dependencies=NO_DRY_RUN)
 async def change_my_password(change: PasswordChange, users: CurrentUsers, response: Response) -> UserRead:
     """Change the password of the user who asks; all their other sessions end."""
     outcome = await users.change_password(change.current_password, change.new_password)

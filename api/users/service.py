@@ -12,6 +12,7 @@ from api.core.direct import Direct
 from api.core.errors import ApictlError, Kind, NotAuthenticated
 from api.core.ids import uuid7
 from api.core.passwords import Passwords
+from api.throttle.service import Throttle
 from api.tokens import crud as tokens
 from api.users import crud
 from api.users.accounts import account
@@ -31,12 +32,23 @@ class EmailTaken(ApictlError):
 class UserService:
     """Everything that can be done with users; one instance serves one call."""
 
-    def __init__(self, session: AsyncSession, actor: Actor, passwords: Passwords, direct: Direct | None = None) -> None:
-        """Serve one call; what is one statement may be sent directly, by who is in no transaction of their own."""
+    def __init__(
+        self,
+        session: AsyncSession,
+        actor: Actor,
+        passwords: Passwords,
+        direct: Direct | None = None,
+        throttle: Throttle | None = None,
+    ) -> None:
+        """Serve one call; what is one statement may be sent directly, by who is in no transaction of their own.
+
+        Whoever may have a password of their own to show comes with what holds guesses back.
+        """
         self._session = session
         self._direct = direct
         self._actor = actor
         self._passwords = passwords
+        self._throttle = throttle
         self._records = UserRecords(session, actor)
 
     async def create_user(
@@ -217,9 +229,12 @@ class UserService:
 
         Raises:
             WrongPassword: The current password does not match.
+            TooManyAttempts: The account, or whoever asks, has to wait; that is no attempt.
             WeakPassword: The policy refuses the new one.
         """
-        found = await self._records.verified(current, self._passwords)
+        self._actor.require_own_session()
+        assert self._throttle is not None  # noqa: S101 - nobody has a session of their own without it
+        found = await self._records.verified(current, self._passwords, self._throttle)
         hashed = await self._hash(new, found, field="new_password")
         user = await self._records.lock_verified(found)
         await tokens.revoke_all(self._session, user.id, because="password changed", keep=self._actor.session_id)

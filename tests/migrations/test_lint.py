@@ -143,6 +143,7 @@ def test_what_is_said(source: Source, up: str, rules: list[str]) -> None:
         # All of a list, but for what the same migration makes.
         ("create table xx (id int); DROP TABLE IF EXISTS xx,users", ["drop-table"]),
         ("CREATE TABLE xx (id int); TRUNCATE ONLY xx, ONLY users", ["truncate"]),
+        ("CREATE UNLOGGED TABLE xx (id int); CREATE INDEX ix_xx ON xx (id)", []),
         ("UPDATE \"users\" SET full_name = 'WHERE'", ["backfill"]),
     ],
 )

@@ -25,6 +25,7 @@ from api.service_accounts.schemas import ServiceAccountCreate, ServiceAccountQue
 from api.signing_keys.schemas import SigningKeyCreate, SigningKeyQuery
 from api.state.schemas import ApplyOptions, ExportStateOptions, PlanOptions, State
 from api.suggestions.service import Kind
+from api.throttle.service import Throttle
 from api.tokens.keys import Keys
 from api.tokens.schemas import TokenCreate, TokenQuery, TokensRevoke
 from api.users.schemas import AccountQuery, UserCreate, UserQuery, UserUpdate
@@ -148,6 +149,7 @@ async def test_services(service: type[Any], method: str, runtime: Runtime, setti
             "open_engine": runtime.patient_engine,
             "transaction": runtime.transaction,
             "runtime": runtime,
+            "throttle": Throttle(runtime, ""),
         }
         door = getattr(service(**arguments(service.__init__, resources)), method)
         with pytest.raises(NotAuthenticated):

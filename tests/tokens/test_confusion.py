@@ -147,6 +147,7 @@ class World:
     async def fresh(self) -> "Tokens":
         """Return tokens that nobody has used."""
         await self.database.execute("UPDATE second_factors SET last_step = 0, failures = 0")
+        await self.database.execute("DELETE FROM throttles")
         return Tokens(self)
 
     async def token(self, **form: str) -> httpx2.Response:
