@@ -25,8 +25,9 @@ from api.core.writing import Together
 
 log = logging.getLogger("apictl")
 
-# Bytes of a request's line and headers, of its line alone, and the number of headers.
-MAX_HEAD, MAX_TARGET, MAX_HEADERS = 32 * 1024, 8 * 1024, 100
+# Bytes of a request's address and headers, of its address alone (a cursor's thousand characters take twelve each), and
+# the number of headers.
+MAX_HEAD, MAX_TARGET, MAX_HEADERS = 32 * 1024, 16 * 1024, 100
 # Requests that wait on a connection for the one before: each takes a kilobyte, and thousands fit into one packet.
 MAX_PIPELINED = 64
 # Bytes that are read and thrown away, so that who is still sending finds the answer.

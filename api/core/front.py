@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.core.errors import ApictlError, BadRequest, BodyTooLarge, RouteNotFound
+from api.core.errors import ApictlError, BadRequest, BodyTooLarge, InvalidInput, RouteNotFound
 from api.core.headers import Headers
 from api.core.hosts import Hosts
 from api.core.plans import NoPlanError, Plan
@@ -195,8 +195,10 @@ def odd_path(scope: Scope) -> ApictlError | None:
 
     It has an encoded slash, or what is not seen at all: as a newline, before which a pattern's `$` matches.
     """
-    is_odd = b"%2f" in scope["raw_path"].lower() or not scope["path"].isprintable()
-    return RouteNotFound() if is_odd else None
+    if not scope["path"].isprintable():
+        # As the terminal says it of such a name.
+        return InvalidInput("The path has characters that nobody sees")
+    return RouteNotFound() if b"%2f" in scope["raw_path"].lower() else None
 
 
 class Plans:

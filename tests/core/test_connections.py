@@ -3,10 +3,12 @@
 import asyncio
 import json
 import logging
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 
+import httpx2
 import pytest
 from fastapi import Request
 from fastapi.responses import PlainTextResponse
@@ -15,7 +17,10 @@ from api.core import connections, problems
 from api.core.connections import SECONDS, Phase
 from api.core.front import Application
 from api.core.proxies import Forwarded
+from tests.support.cases import THOROUGH
+from tests.support.processes import Apictl
 from tests.support.raw import exchange, listening, statuses
+from tests.support.server import serving
 
 HOST: Final = b"Host: localhost\r\n"
 SMUGGLED: Final = b"GET /smuggled HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -80,7 +85,7 @@ LARGE: Final = [
     # In pieces, without an end; and one header alone, of which nothing is seen before it is over.
     ([b"GET / HTTP/1.1\r\n" + HOST] + [FIELD * 10] * 10, 431, "head-too-large"),
     ([b"GET / HTTP/1.1\r\n" + HOST + b"X: "] + [b"y" * 10_000] * 10, 431, "head-too-large"),
-    ([b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n" + HOST + b"\r\n"], 414, "target-too-long"),
+    ([b"GET /" + b"x" * 17_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n"], 414, "target-too-long"),
     ([b"GET /", *([b"x" * 10_000] * 10)], 431, "head-too-large"),
 ]
 
@@ -238,8 +243,8 @@ EXACT: Final = [
     (b"GET / HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", [200]),
     (b"POST / HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: x\r\nContent-Length: 1\r\n\r\nx", [400]),
     (b"GET /a%2Fb HTTP/1.1\r\n" + HOST + b"\r\n", [404, 200]),
-    (b"GET /last%0a HTTP/1.1\r\n" + HOST + b"\r\n", [404, 200]),
-    (b"GET /%00 HTTP/1.1\r\n" + HOST + b"\r\n", [404, 200]),
+    (b"GET /last%0a HTTP/1.1\r\n" + HOST + b"\r\n", [422, 200]),
+    (b"GET /%00 HTTP/1.1\r\n" + HOST + b"\r\n", [422, 200]),
     (b"GET /a%20b%C3%BC HTTP/1.1\r\n" + HOST + b"\r\n", [200, 200]),
 ]
 
@@ -265,12 +270,12 @@ SLOW: Final = {
 }
 
 
-async def slow(port: int, begin: bytes, more: bytes) -> bytes:
+async def slow(port: int, begin: bytes, more: bytes, pause: float = 0.05) -> bytes:
     """Send slowly, and read until the other side closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(begin)
     reading = asyncio.ensure_future(reader.read())
-    while not (await asyncio.wait([reading], timeout=0.05))[0]:
+    while not (await asyncio.wait([reading], timeout=pause))[0]:
         writer.write(more)
     writer.close()
     try:
@@ -300,6 +305,50 @@ async def test_whoever_does_not_read_is_let_go(port: int, hurry: None) -> None:
         await asyncio.wait_for(lost(writer), 5)
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await reader.readexactly(32 << 20)
+
+
+@pytest.mark.skipif(not THOROUGH, reason="a quarter of a minute of slow clients: CI's second run has them")
+async def test_five_hundred_slow_clients(apictl: Apictl, environment: dict[str, str]) -> None:
+    """Row 32, with the real server and its real patience: others are answered meanwhile, and the slow are gone."""
+    kinds = ["a head by letters", "half a body", "a body by letters", "chunks by letters", "nothing"]
+    with serving("serve", environment=environment, start=apictl.start) as server:
+        assert server.get("/health/ready")[0] == 200
+        number = int(server.url.rpartition(":")[2])
+        started = asyncio.get_running_loop().time()
+        every = [asyncio.ensure_future(slow(number, *SLOW[kinds[n % 5]][:2], pause=0.5)) for n in range(400)]
+        every += [asyncio.ensure_future(unread(number)) for _ in range(100)]
+        # They close when they are told to.
+        gone = asyncio.gather(*every)
+        took = []
+        async with httpx2.AsyncClient(base_url=server.url, trust_env=False, timeout=30) as http:
+            while not gone.done():
+                begun = asyncio.get_running_loop().time()
+                assert (await http.get("/health/ready")).status_code == 200
+                took.append(asyncio.get_running_loop().time() - begun)
+                await asyncio.sleep(0.005)
+        lasted = asyncio.get_running_loop().time() - started
+        answers = [statuses(said) for said in await gone]
+    assert answers[:400] == [[408] if kinds[n % 5] != "nothing" else [] for n in range(400)]
+    assert lasted <= 15
+    assert sorted(took)[len(took) * 99 // 100] <= 0.2, (len(took), max(took))
+
+
+async def unread(port: int) -> bytes:
+    """Ask for what no buffer holds, read nothing, and wait until the other side gives up."""
+    with socket.socket() as own:
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        own.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(own, ("127.0.0.1", port))
+        await loop.sock_sendall(own, (b"GET /openapi.json HTTP/1.1\r\n" + HOST + b"\r\n") * 60)
+        while True:
+            try:
+                own.send(b"\r\n")
+            except BlockingIOError:
+                pass
+            except ConnectionError:
+                return b""
+            await asyncio.sleep(0.1)
 
 
 async def lost(writer: asyncio.StreamWriter) -> None:
