@@ -96,7 +96,7 @@ def config(call: Call, application: Any = APPLICATION, **options: Any) -> "Confi
         # We have none; an upgrade that is not understood is no upgrade.
         ws="none",
         log_level="error" if call.quiet else call.settings.log_level,
-        # Whom to believe says APICTL_TRUSTED_PROXIES; uvicorn's own would ask each request.
+        # APICTL_TRUSTED_PROXIES says whom to believe (`api/core/proxies.py`); uvicorn's own is not asked.
         proxy_headers=False,
         server_header=False,
         **({"timeout_graceful_shutdown": GRACE} | options),

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from api.core.answers import JSON
+
 Pairs = list[tuple[bytes, bytes]]
 NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
 # Nothing of ours is a page unless it says so: should a browser take it for one, it runs nothing and is in no frame.
@@ -33,6 +35,9 @@ class Headers:
 
     def added_to(self, given: Pairs, request_id: bytes, *, is_undone: bool) -> Pairs:
         """Return an answer's headers with ours; what a route says of its own caching, or its policy, stays."""
+        if len(given) == 2 and given[1] is JSON and not is_undone:
+            # Most answers: no route has said anything.
+            return [*given, (b"x-request-id", request_id), *self._usual]
         kept = [pair for pair in given if pair[0] not in OURS]
         said = OWN.intersection([name for name, _ in kept])
         kept.append((b"x-request-id", request_id))
