@@ -315,21 +315,22 @@ async def test_five_hundred_slow_clients(apictl: Apictl, environment: dict[str, 
         assert server.get("/health/ready")[0] == 200
         number = int(server.url.rpartition(":")[2])
         started = asyncio.get_running_loop().time()
-        every = [asyncio.ensure_future(slow(number, *SLOW[kinds[n % 5]][:2], pause=0.5)) for n in range(400)]
+        begun = [(SLOW[kind][0].replace(b"POST / ", b"POST /v1/users "), SLOW[kind][1]) for kind in kinds]
+        every = [asyncio.ensure_future(slow(number, *begun[n % 5], pause=0.5)) for n in range(400)]
         every += [asyncio.ensure_future(unread(number)) for _ in range(100)]
         # They close when they are told to.
         gone = asyncio.gather(*every)
         took = []
         async with httpx2.AsyncClient(base_url=server.url, trust_env=False, timeout=30) as http:
             while not gone.done():
-                begun = asyncio.get_running_loop().time()
+                asked = asyncio.get_running_loop().time()
                 assert (await http.get("/health/ready")).status_code == 200
-                took.append(asyncio.get_running_loop().time() - begun)
+                took.append(asyncio.get_running_loop().time() - asked)
                 await asyncio.sleep(0.005)
         lasted = asyncio.get_running_loop().time() - started
         answers = [statuses(said) for said in await gone]
     assert answers[:400] == [[408] if kinds[n % 5] != "nothing" else [] for n in range(400)]
-    assert lasted <= 15
+    assert lasted <= 15, lasted
     assert sorted(took)[len(took) * 99 // 100] <= 0.2, (len(took), max(took))
 
 
