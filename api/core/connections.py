@@ -55,10 +55,11 @@ class Phase(Enum):
 
 
 SECONDS: Final = {
-    Phase.HEAD: 10.0,
-    Phase.BODY: 10.0,
+    # With a sweep at either end, and one for the answer, nobody who is slow stays for more than a dozen.
+    Phase.HEAD: 8.0,
+    Phase.BODY: 8.0,
     Phase.ANSWER: float("inf"),
-    Phase.READER: 10.0,
+    Phase.READER: 8.0,
     Phase.REST: 10.0,
     Phase.IDLE: 10.0,
     Phase.IDLE_PROXY: 75.0,

@@ -59,7 +59,7 @@ async def test_what_the_server_is_called() -> None:
     async with client_of(made(**NAMED)) as http:
         # Twice: what is good is remembered.
         for host, status in [*HOSTS, *HOSTS]:
-            answer = await http.get("/health/live", headers={"Host": host.encode("latin-1")})
+            answer = await http.get("/health/live", headers=[(b"Host", host.encode("latin-1"))])
             assert answer.status_code == status, host
             if status != 200:
                 assert answer.json()["code"] == {421: "unknown-host", 400: "bad-request"}[status]
