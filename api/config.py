@@ -7,22 +7,17 @@ import difflib
 import os
 import re
 from collections.abc import Iterable
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
 from api.core.errors import BadSettings, FieldError
 from api.env_file import PROFILE, env_file, lines, read
+from api.urls import LISTS, is_server_url, listed
 
 PREFIX: Final = "APICTL_"
-# A host by its ASCII name (RFC 1123), or by its address; a port that can be one.
-SERVER_URL: Final = re.compile(
-    r"https?://(?P<host>\w([\w-]*\w)?(\.\w([\w-]*\w)?)*|\[[a-f\d:.]+\])(:(?P<port>[1-9]\d{0,4}))?/*",
-    re.ASCII | re.IGNORECASE,
-)
 PORT: Final = re.compile(r":(\d+)(?=,|$)", re.ASCII)
 # Read from the environment only: by the terminal tool itself, by the embedded PostgreSQL, or to find the file.
 OTHER_VARIABLES: Final = frozenset({"APICTL_PASSWORD", "APICTL_POSTGRES_USER", PROFILE, "APICTL_STATE_DIR"})
@@ -131,6 +126,23 @@ class Settings(BaseModel):
         int,
         Field(ge=1024, le=1 << 30, description="Largest file of users in a request, in bytes; none on the terminal."),
     ] = 16 * 1024 * 1024
+    allowed_hosts: Annotated[
+        str,
+        Field(
+            description="Further names that the server goes by: `api.example.com, *.example.org`; `*`: whatever it is "
+            "called. The host of APICTL_ISSUER, addresses, `localhost` and names without a dot are none of them."
+        ),
+    ] = ""
+    trusted_proxies: Annotated[
+        str,
+        Field(
+            description="Proxies in front, by address or network: `10.0.0.0/8, ::1`. What they say in X-Forwarded-For "
+            "and X-Forwarded-Proto is believed, and nobody else."
+        ),
+    ] = ""
+    cors_origins: Annotated[
+        str, Field(description="Web sites whose pages may ask, and read the answers: `https://app.example.com`.")
+    ] = ""
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="How much the server logs.")
     ] = "info"
@@ -175,6 +187,15 @@ class Settings(BaseModel):
                 raise ValueError("it must start with valkey:// or redis://, or with rediss:// for TLS")
         return value
 
+    @field_validator("allowed_hosts", "trusted_proxies", "cors_origins")
+    @classmethod
+    def _is_list(cls, value: str, info: ValidationInfo) -> str:
+        is_one, words = LISTS[str(info.field_name)]
+        for one in listed(value):
+            if not is_one(one):
+                raise ValueError(f"{one[:100]!r} is not {words}")
+        return value
+
     @property
     def public_url(self) -> str:
         """Where people and programs open this deployment: by name, because browsers offer no passkeys at an address.
@@ -207,25 +228,6 @@ class Settings(BaseModel):
                 "The settings cannot work", cause=names,
                 hint=f"correct {', '.join(sorted(places))}" if places else None, errors=refused,
             ) from None  # fmt: skip
-
-
-def is_server_url(text: str) -> bool:
-    """Tell whether this is a URL of a scheme and a host, and perhaps a port.
-
-    Every path is ours: one here would be before all of them, in the pages too; in RFC 8414, behind the well-known one.
-    """
-    found = SERVER_URL.fullmatch(text)
-    if found is None or int(found["port"] or 443) > 65535:
-        return False
-    host = found["host"]
-    # What looks like an address has to be one (WHATWG URL, "ends in a number").
-    if host.startswith("[") or host.rpartition(".")[2].isdecimal():
-        try:
-            ip_address(host.strip("[]"))
-        except ValueError:
-            return False
-        return host.startswith("[") == (":" in host)
-    return True
 
 
 def variable_name(field: str) -> str:

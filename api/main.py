@@ -10,7 +10,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html, get_swagger_ui_oauth2_redirect_html
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import RedirectResponse, Response
 from fastapi.routing import APIRoute, iter_route_contexts
 from fastapi.staticfiles import StaticFiles
 
@@ -21,9 +21,12 @@ from api.audit.router import router as audit
 from api.bulk.router import router as bulk
 from api.config import Settings
 from api.core import problems
+from api.core.cors import Cors
 from api.core.dependencies import SAFE, get_dry_run, refuse_dry_run, require_read, takes
 from api.core.errors import BadSettings, MissingScope
 from api.core.front import Application
+from api.core.pages import Html
+from api.core.proxies import Forwarded
 from api.core.runtime import Runtime
 from api.devices.router import oauth as device_authorization
 from api.devices.router import router as devices
@@ -43,6 +46,7 @@ from api.tokens.dependencies import get_session_once
 from api.tokens.keys import Keys
 from api.tokens.router import oauth as token_endpoint
 from api.tokens.router import router as tokens
+from api.urls import listed
 from api.users.router import router as users
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (
@@ -109,6 +113,8 @@ def create_app(settings: Settings | None = None, *, announce: bool = True) -> Fa
         title="apictl",
         version=__version__,
         summary="Users, tokens and migrations, over HTTP and from the terminal, by the same rules.",
+        public_url=settings.public_url,
+        allowed_hosts=listed(settings.allowed_hosts),
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
@@ -122,6 +128,10 @@ def create_app(settings: Settings | None = None, *, announce: bool = True) -> Fa
     app.long_bodies["POST", "/v1/bulk/users"] = settings.max_import_bytes
     for path in ("/v1/plan", "/v1/apply"):
         app.long_bodies["POST", path] = max(settings.max_body_bytes, MAX_BYTES)
+    if origins := listed(settings.cors_origins):
+        app.add_middleware(Cors, origins=origins)
+    if proxies := listed(settings.trusted_proxies):
+        app.add_middleware(Forwarded, proxies=proxies)
     problems.install(app)
     replies.install(app)
     app.add_exception_handler(MissingScope, on_missing_scope)
@@ -131,12 +141,37 @@ def create_app(settings: Settings | None = None, *, announce: bool = True) -> Fa
     return app
 
 
+class Files(StaticFiles):
+    """Files that a browser keeps, and asks about: Swagger's script is a megabyte and a half."""
+
+    def file_response(self, *arguments: Any, **options: Any) -> Response:
+        response = super().file_response(*arguments, **options)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
 def install_docs(app: FastAPI) -> None:
     """Serve /docs with files of our own: it works without the internet, and runs nobody else's scripts."""
     package = importlib.util.find_spec("fastapi_offline")
     if package is None or package.origin is None:
         raise BadSettings("The files of the docs page are missing", hint="pip install fastapi-offline")
-    app.mount("/docs/files", StaticFiles(directory=Path(package.origin).parent / "static"), name="docs-files")
+    app.mount("/docs/files", Files(directory=Path(package.origin).parent / "static"), name="docs-files")
+    page = get_swagger_ui_html(
+        openapi_url="/openapi.json",
+        title="apictl",
+        oauth2_redirect_url="/docs/oauth2-redirect",
+        swagger_js_url="/docs/files/swagger-ui-bundle.js",
+        swagger_css_url="/docs/files/swagger-ui.css",
+        swagger_favicon_url="/docs/files/favicon.png",
+        swagger_ui_parameters={
+            "displayRequestDuration": True,
+            # The list of schemas below the operations; each is shown where it is used.
+            "defaultModelsExpandDepth": -1,
+        },
+    )
+    # Swagger's own styles stand in the elements, and its icons in the page.
+    own = Html(bytes(page.body).decode(), script="'self'", style="'self' 'unsafe-inline'", image="'self' data:")
+    redirect = Html(bytes(get_swagger_ui_oauth2_redirect_html().body).decode())
 
     @app.get("/", include_in_schema=False)
     async def index() -> RedirectResponse:
@@ -144,24 +179,12 @@ def install_docs(app: FastAPI) -> None:
         return RedirectResponse("/docs")
 
     @app.get("/docs", include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        return get_swagger_ui_html(
-            openapi_url="/openapi.json",
-            title="apictl",
-            oauth2_redirect_url="/docs/oauth2-redirect",
-            swagger_js_url="/docs/files/swagger-ui-bundle.js",
-            swagger_css_url="/docs/files/swagger-ui.css",
-            swagger_favicon_url="/docs/files/favicon.png",
-            swagger_ui_parameters={
-                "displayRequestDuration": True,
-                # The list of schemas below the operations; each is shown where it is used.
-                "defaultModelsExpandDepth": -1,
-            },
-        )
+    async def docs() -> Response:
+        return own.response()
 
     @app.get("/docs/oauth2-redirect", include_in_schema=False)
-    async def docs_redirect() -> HTMLResponse:
-        return get_swagger_ui_oauth2_redirect_html()
+    async def docs_redirect() -> Response:
+        return redirect.response()
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from api.config import is_server_url
 from api.core.errors import ApictlError, BadRequest, BadSettings, FieldError, Kind
+from api.urls import is_server_url
 from cli import login_file
 from cli.errors import printable
 

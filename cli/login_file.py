@@ -5,9 +5,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from api.config import is_server_url
 from api.core.errors import BadRequest
 from api.env_file import config_folder
+from api.urls import is_server_url
 from cli.files import replaced
 
 TOKENS = ("access_token", "refresh_token")

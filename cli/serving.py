@@ -92,9 +92,11 @@ def config(call: Call, application: Any = APPLICATION, **options: Any) -> "Confi
     return uvicorn.Config(
         application,
         factory=application is APPLICATION,
-        http="api.core.transport:Protocol",
+        http="api.core.connections:Protocol",
+        # We have none; an upgrade that is not understood is no upgrade.
+        ws="none",
         log_level="error" if call.quiet else call.settings.log_level,
-        # Nobody in front of us is believed until somebody says so.
+        # APICTL_TRUSTED_PROXIES says whom to believe (`api/core/proxies.py`); uvicorn's own is not asked.
         proxy_headers=False,
         server_header=False,
         **({"timeout_graceful_shutdown": GRACE} | options),

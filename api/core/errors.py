@@ -25,7 +25,10 @@ class Kind(Enum):
     USAGE = (400, 2)
     METHOD = (405, 2)
     TOO_LARGE = (413, 2)
+    TARGET_TOO_LONG = (414, 2)
     MEDIA_TYPE = (415, 2)
+    MISDIRECTED = (421, 2)
+    HEAD_TOO_LARGE = (431, 2)
     NOT_FOUND = (404, 3)
     NOT_AUTHENTICATED = (401, 4)
     NOT_PERMITTED = (403, 4)
@@ -34,6 +37,7 @@ class Kind(Enum):
     CONFLICT = (409, 5)
     STALE = (412, 5)
     INVALID = (422, 6)
+    TOO_SLOW = (408, 7)
     RATE_LIMITED = (429, 7)
     UNAVAILABLE = (503, 7)
     TIMEOUT = (504, 7)
@@ -161,29 +165,12 @@ class RouteNotFound(ApictlError):
     default_hint = "/docs lists every route"
 
 
-class MethodNotAllowed(ApictlError):
-    """The path exists, the method does not."""
-
-    kind = Kind.METHOD
-    code = "method-not-allowed"
-    title = "This address does not take that method"
-    default_hint = "the header Allow names those that it does"
-
-
 class BodyTooLarge(ApictlError):
     """The request body is over the limit."""
 
     kind = Kind.TOO_LARGE
     code = "body-too-large"
     title = "The request body is too large"
-
-
-class UnsupportedMediaType(ApictlError):
-    """The body is of a type that this route does not read."""
-
-    kind = Kind.MEDIA_TYPE
-    code = "unsupported-media-type"
-    title = "The body is of a type that this address does not read"
 
 
 class InvalidInput(ApictlError):

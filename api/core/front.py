@@ -11,23 +11,20 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.routing import RouteContext, iter_route_contexts
 from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.core.errors import BodyTooLarge
+from api.core.errors import ApictlError, BadRequest, BodyTooLarge, InvalidInput, RouteNotFound
+from api.core.headers import Headers
+from api.core.hosts import Hosts
 from api.core.plans import NoPlanError, Plan
 from api.core.problems import response
 
 REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 HTTP_1: Final = ("1.0", "1.1")
-NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
-OURS: Final = (b"x-request-id", NOSNIFF[0])
-# RFC 7240, section 3.
-UNDONE: Final = (b"preference-applied", b"dry-run")
 Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 
@@ -36,10 +33,12 @@ class Application(FastAPI):
 
     max_body_bytes: int
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, public_url: str = "", allowed_hosts: Iterable[str] = (), **options: Any) -> None:
         super().__init__(**options)
         # By method and path: bodies that may be longer, in bytes.
         self.long_bodies: dict[tuple[str, str], int] = {}
+        self.hosts = Hosts(public_url, allowed_hosts)
+        self.headers = Headers(is_https=public_url.startswith("https:"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request: as FastAPI does, without looking each time whether somebody traces requests."""
@@ -64,42 +63,53 @@ class Application(FastAPI):
 
 
 class Front:
-    """Gives each request an id, cuts off a body at the limit, and leads to the route by its plan where it has one."""
+    """Gives each request an id, refuses what no route should see, and leads to the route, by its plan if it has one."""
 
     def __init__(self, app: Application, usual: ASGIApp) -> None:
         self._app = app
         self._usual = usual
         self._plans = Plans(iter_route_contexts(app.routes))
+        self._known = app.hosts.known
+        self._added_to = app.headers.added_to
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    # In one piece: another call would be a part of each request that can be measured.
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: PLR0912 - see above
         if scope["type"] != "http":
             await self._usual(scope, receive, send)
             return
-        given, declared, has_body = b"", b"0", False
+        given = b""
+        host: bytes | None = None
+        length: bytes | None = None
+        coding: bytes | None = None
         for name, value in scope["headers"]:
-            if name == b"x-request-id":
+            if name == b"host":
+                # Two of them are none, whatever they are; of codings likewise.
+                host = value if host is None else b""
+            elif name == b"x-request-id":
                 given = value
             elif name == b"content-length":
-                declared, has_body = value, True
+                length = value
             elif name == b"transfer-encoding":
-                has_body = True
+                coding = value if coding is None else b""
         # Without them, there is no body in HTTP/1.
-        has_body = has_body or scope.get("http_version") not in HTTP_1
+        has_body = length is not None or coding is not None or scope.get("http_version") not in HTTP_1
         request_id = given if REQUEST_ID.fullmatch(given) else os.urandom(16).hex().encode()
         scope.setdefault("state", {}).update(request_id=request_id.decode(), has_body=has_body)
-        if has_body:
+        if has_body or host not in self._known or b"%" in scope["raw_path"]:
             most = self._app.long_bodies.get((scope["method"], scope["path"]), self._app.max_body_bytes)
-            # By its length first: a number of thousands of digits is none that int() would take.
-            if len(declared) > 12 or not declared.isdigit() or int(declared) > most:
-                # Nothing of it is read; what is under way on this connection is not another request.
-                answer = response(BodyTooLarge(f"The body may have at most {most} bytes"), scope)
-                answer.headers["Connection"] = "close"
-                await answer(scope, receive, send)
+            refused = self._host(scope, host) or self._body(scope, length, coding, most) or odd_path(scope)
+            if refused is not None:
+                answered: Response = response(refused, scope)
+                if has_body:
+                    # Nothing of it is read; what is under way on this connection is not another request.
+                    answered.headers["Connection"] = "close"
+                await self._whole(answered, request_id, scope)(scope, receive, send)
                 return
-            receive = counted(receive, most)
+            if has_body:
+                receive = counted(receive, most)
         found = None if self._app.dependency_overrides else self._plans.find(scope)
         if found is None:
-            await self._usual(scope, receive, marked(send, request_id, scope))
+            await self._usual(scope, receive, self._marked(send, request_id, scope))
             return
         plan, scope["path_params"] = found
         scope["route"] = plan.route
@@ -108,17 +118,49 @@ class Front:
             answered = await plan.handle(request)
         except Exception as error:
             handle, is_known = self._handler(error)
-            await (await handle(request, error))(scope, receive, send)
+            await self._whole(await handle(request, error), request_id, scope)(scope, receive, send)
             if not is_known:
                 # The server logs its traceback.
                 raise
-            return
-        # In place of what a route may have said, by hand: Starlette's headers take longer for it than for all the rest.
-        kept = [pair for pair in answered.raw_headers if pair[0] not in OURS]
-        answered.raw_headers = [*kept, (b"x-request-id", request_id), NOSNIFF]
-        if "dry_run" in scope["state"]:
-            answered.raw_headers.append(UNDONE)
-        await answered(scope, receive, send)
+        else:
+            await self._whole(answered, request_id, scope)(scope, receive, send)
+
+    def _host(self, scope: Scope, host: bytes | None) -> ApictlError | None:
+        """Return why a request is not for this server; None if it is."""
+        if host in self._known or (host is None and scope.get("http_version") != "1.1"):
+            return None
+        return self._app.hosts.refusal(host or b"")
+
+    @staticmethod
+    def _body(scope: Scope, length: bytes | None, coding: bytes | None, most: int) -> ApictlError | None:
+        """Return why a body is not even read; None if it is."""
+        if coding is not None and (
+            length is not None or coding.lower() != b"chunked" or scope.get("http_version") == "1.0"
+        ):
+            # Who stands in front may have found its end elsewhere (RFC 9112, section 6.3).
+            return BadRequest("Only Content-Length, or only Transfer-Encoding: chunked, may say where the body ends")
+        # By its length first: a number of thousands of digits is none that int() would take.
+        if length is not None and (len(length) > 12 or not length.isdigit() or int(length) > most):
+            return BodyTooLarge(f"The body may have at most {most} bytes")
+        return None
+
+    def _whole(self, answered: Response, request_id: bytes, scope: Scope) -> Response:
+        """Return an answer with what every answer has."""
+        # By hand: Starlette's headers take longer for it than for all the rest.
+        is_undone = "dry_run" in scope["state"]
+        answered.raw_headers = self._added_to(answered.raw_headers, request_id, is_undone=is_undone)
+        return answered
+
+    def _marked(self, send: Send, request_id: bytes, scope: Scope) -> Send:
+        """Return a `send` that adds what every answer has."""
+
+        async def mark(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                is_undone = "dry_run" in scope["state"]
+                message["headers"] = self._added_to([*message["headers"]], request_id, is_undone=is_undone)
+            await send(message)
+
+        return mark
 
     def _handler(self, error: Exception) -> tuple[Handler, bool]:
         """Return what renders the failure, and whether it is one that somebody expected."""
@@ -148,19 +190,15 @@ def counted(receive: Receive, most: int) -> Receive:
     return count
 
 
-def marked(send: Send, request_id: bytes, scope: Scope) -> Send:
-    """Return a `send` that adds what every answer has."""
+def odd_path(scope: Scope) -> ApictlError | None:
+    """Return why a path leads nowhere that means something else to who stands in front, or reads a log.
 
-    async def mark(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            headers["X-Request-Id"] = request_id.decode()
-            headers["X-Content-Type-Options"] = "nosniff"
-            if "dry_run" in scope["state"]:
-                headers["Preference-Applied"] = "dry-run"
-        await send(message)
-
-    return mark
+    It has an encoded slash, or what is not seen at all: as a newline, before which a pattern's `$` matches.
+    """
+    if not scope["path"].isprintable():
+        # As the terminal says it of such a name.
+        return InvalidInput("The path has characters that nobody sees")
+    return RouteNotFound() if b"%2f" in scope["raw_path"].lower() else None
 
 
 class Plans:

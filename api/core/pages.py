@@ -8,6 +8,8 @@ from typing import Final
 
 from fastapi.responses import HTMLResponse
 
+from api.core.headers import PAGE
+
 HERE: Final = Path(__file__).parent
 
 
@@ -20,8 +22,30 @@ PARTS: Final = {
 }
 
 
-class Page:
-    """A page, read once, with the parts that pages have in common.
+class Html:
+    """A page as it is sent: with a policy under which its own scripts and styles run, and nothing else.
+
+    Args:
+        html: All of it.
+        script: What else may run, as Content-Security-Policy has it; `style` and `image` likewise.
+    """
+
+    def __init__(self, html: str, *, script: str = "", style: str = "", image: str = "") -> None:
+        self._html = html
+        scripts, styles = [script, *hashes("script", html)], [style, *hashes("style", html)]
+        policy = (
+            f"default-src 'none'; script-src {' '.join(scripts)}; style-src {' '.join(styles)}; img-src {image}; "
+            "connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
+        )
+        self._headers = PAGE | {"Content-Security-Policy": policy, "Cache-Control": "no-store"}
+
+    def response(self) -> HTMLResponse:
+        """Return the answer to whoever asks for it."""
+        return HTMLResponse(self._html, headers=self._headers)
+
+
+class Page(Html):
+    """A page of ours, read once, with the parts that pages have in common.
 
     Args:
         path: The HTML, with the marks of PARTS where they go.
@@ -31,26 +55,10 @@ class Page:
         html = path.read_text(encoding="utf-8")
         for mark, name in PARTS.items():
             html = html.replace(mark, (HERE / name).read_text(encoding="utf-8"))
-        self._html = html
-        self._headers = {
-            "Content-Security-Policy": policy(html),
-            "Referrer-Policy": "no-referrer",
-            "Cache-Control": "no-store",
-            "X-Content-Type-Options": "nosniff",
-        }
-
-    def response(self) -> HTMLResponse:
-        """Return the answer to whoever asks for it."""
-        return HTMLResponse(self._html, headers=self._headers)
+        super().__init__(html)
 
 
-def policy(html: str) -> str:
-    """Return a content security policy under which the page's own script and style run, and nothing else."""
-    hashes = {
-        tag: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        for tag, text in re.findall(r"<(script|style)>(.*?)</\1>", html, re.DOTALL)
-    }
-    return (
-        f"default-src 'none'; script-src 'sha256-{hashes['script']}'; style-src 'sha256-{hashes['style']}'; "
-        "connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
-    )
+def hashes(tag: str, html: str) -> list[str]:
+    """Return how a policy names what stands in the page itself, in elements of this kind."""
+    texts = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
+    return [f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in texts]

@@ -20,10 +20,9 @@ from api.core.errors import (
     InternalError,
     InvalidInput,
     Kind,
-    MethodNotAllowed,
     RouteNotFound,
-    UnsupportedMediaType,
 )
+from api.core.refusals import MethodNotAllowed, UnsupportedMediaType
 
 log = logging.getLogger("apictl")
 

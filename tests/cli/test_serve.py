@@ -18,10 +18,11 @@ import asyncpg
 import httpx2
 import pytest
 
-from api.config import Settings, is_server_url
+from api.config import Settings
 from api.core.errors import BadSettings
 from api.core.secret_key import refuse_weak
 from api.postgres.layout import locate
+from api.urls import is_server_url
 from cli.context import Call
 from cli.serving import listen
 from tests.conftest import PASSWORD

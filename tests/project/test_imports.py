@@ -23,12 +23,16 @@ HTTP: Final = (
     "api.idempotency.replies",
     "api.core.dependencies",
     "api.core.answers",
+    "api.core.connections",
+    "api.core.cors",
     "api.core.forms",
     "api.core.front",
+    "api.core.headers",
     "api.core.plans",
     "api.core.pages",
     "api.core.problems",
-    "api.core.transport",
+    "api.core.proxies",
+    "api.core.writing",
 )
 
 
