@@ -130,6 +130,17 @@ class Settings(BaseModel):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="How much the server logs.")
     ] = "info"
+    log_format: Annotated[
+        Literal["json", "text"] | None,
+        Field(description="What a line of the server's log is. Unset: text on a terminal, JSON everywhere else."),
+    ] = None
+    log_requests: Annotated[
+        bool | None,
+        Field(
+            description="A line in the log for each request, without what was sent; `serve` answers a seventh less. "
+            "Unset: only in `dev` and `quickstart`."
+        ),
+    ] = None
 
     @field_validator("issuer", "server")
     @classmethod

@@ -85,20 +85,45 @@ def application() -> "FastAPI":
     return app
 
 
-def config(call: Call, application: Any = APPLICATION, **options: Any) -> "Config":
-    """Return uvicorn's configuration."""
+def config(
+    call: Call, listening: "socket.socket", application: Any = APPLICATION, *, requests: bool = False, **options: Any
+) -> "Config":
+    """Return uvicorn's configuration; from here on, what this process says is written as its log.
+
+    `requests`: each has a line in it, unless the settings say otherwise.
+    """
+    import logging
+    import sys
+
     import uvicorn
 
-    return uvicorn.Config(
+    from api.core import logs
+
+    level = "error" if call.quiet else call.settings.log_level
+    # What -v asked for, if it did.
+    statements = logging.getLogger("api").level or (logging.DEBUG if level == "debug" else logging.WARNING)
+    found = uvicorn.Config(
         application,
         factory=application is APPLICATION,
         http="api.core.transport:Protocol",
-        log_level="error" if call.quiet else call.settings.log_level,
+        log_level=level,
+        log_config=logs.configuration(
+            call.settings.log_format or ("text" if sys.stderr.isatty() else "json"),
+            level,
+            requests=requests if call.settings.log_requests is None else call.settings.log_requests,
+            statements=statements,
+        ),
+        # We write a line for a request ourselves.
+        access_log=False,
         # Nobody in front of us is believed until somebody says so.
         proxy_headers=False,
         server_header=False,
         **({"timeout_graceful_shutdown": GRACE} | options),
     )
+    if "issuer" not in call.settings.model_fields_set and listening.getsockname()[0] not in {"127.0.0.1", "::1"}:
+        told = "APICTL_ISSUER is not set: links lead to http://localhost, which only this machine can open"
+        logging.getLogger("apictl").warning(told)
+    return found
 
 
 def run_server(settings: "Config", listening: "socket.socket") -> None:

@@ -18,9 +18,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.core import logs
 from api.core.errors import BodyTooLarge
 from api.core.plans import NoPlanError, Plan
 from api.core.problems import response
+from api.core.watch import Watch
 
 REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 HTTP_1: Final = ("1.0", "1.1")
@@ -70,11 +72,22 @@ class Front:
         self._app = app
         self._usual = usual
         self._plans = Plans(iter_route_contexts(app.routes))
+        self._watch = Watch.of_this_process()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._usual(scope, receive, send)
             return
+        if self._watch is None:
+            await self._answer(scope, receive, send)
+            return
+        began = self._watch.begin()
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            self._watch.end(scope, began)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         given, declared, has_body = b"", b"0", False
         for name, value in scope["headers"]:
             if name == b"x-request-id":
@@ -86,7 +99,10 @@ class Front:
         # Without them, there is no body in HTTP/1.
         has_body = has_body or scope.get("http_version") not in HTTP_1
         request_id = given if REQUEST_ID.fullmatch(given) else os.urandom(16).hex().encode()
-        scope.setdefault("state", {}).update(request_id=request_id.decode(), has_body=has_body)
+        text = request_id.decode()
+        logs.REQUEST_ID.set(text)
+        state = scope.setdefault("state", {})
+        state.update(request_id=text, has_body=has_body)
         if has_body:
             most = self._app.long_bodies.get((scope["method"], scope["path"]), self._app.max_body_bytes)
             # By its length first: a number of thousands of digits is none that int() would take.
@@ -94,6 +110,7 @@ class Front:
                 # Nothing of it is read; what is under way on this connection is not another request.
                 answer = response(BodyTooLarge(f"The body may have at most {most} bytes"), scope)
                 answer.headers["Connection"] = "close"
+                state["status"] = answer.status_code
                 await answer(scope, receive, send)
                 return
             receive = counted(receive, most)
@@ -108,7 +125,9 @@ class Front:
             answered = await plan.handle(request)
         except Exception as error:
             handle, is_known = self._handler(error)
-            await (await handle(request, error))(scope, receive, send)
+            refused = await handle(request, error)
+            state["status"] = refused.status_code
+            await refused(scope, receive, send)
             if not is_known:
                 # The server logs its traceback.
                 raise
@@ -116,8 +135,9 @@ class Front:
         # In place of what a route may have said, by hand: Starlette's headers take longer for it than for all the rest.
         kept = [pair for pair in answered.raw_headers if pair[0] not in OURS]
         answered.raw_headers = [*kept, (b"x-request-id", request_id), NOSNIFF]
-        if "dry_run" in scope["state"]:
+        if "dry_run" in state:
             answered.raw_headers.append(UNDONE)
+        state["status"] = answered.status_code
         await answered(scope, receive, send)
 
     def _handler(self, error: Exception) -> tuple[Handler, bool]:
@@ -153,6 +173,7 @@ def marked(send: Send, request_id: bytes, scope: Scope) -> Send:
 
     async def mark(message: Message) -> None:
         if message["type"] == "http.response.start":
+            scope["state"]["status"] = message["status"]
             headers = MutableHeaders(scope=message)
             headers["X-Request-Id"] = request_id.decode()
             headers["X-Content-Type-Options"] = "nosniff"
