@@ -25,6 +25,7 @@ from api.core.front import Application
 from api.core.runtime import Runtime
 from api.devices.router import oauth as device_authorization
 from api.devices.router import router as devices
+from api.doctor.router import router as doctor
 from api.factors.router import router as factors
 from api.health.router import router as health
 from api.migrations.router import router as migrations
@@ -56,6 +57,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     signing_keys,
     state,
     migrations,
+    doctor,
 )
 
 

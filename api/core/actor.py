@@ -26,6 +26,7 @@ class Scope(StrEnum):
     ROLES_WRITE = "roles:write"
     MIGRATIONS_READ = "migrations:read"
     MIGRATIONS_RUN = "migrations:run"
+    DOCTOR_READ = "doctor:read"
 
 
 SCOPE_TEXTS = {
@@ -43,6 +44,7 @@ SCOPE_TEXTS = {
     Scope.ROLES_WRITE: "Create, change and delete roles.",
     Scope.MIGRATIONS_READ: "See where the database's schema stands.",
     Scope.MIGRATIONS_RUN: "Migrate the database.",
+    Scope.DOCTOR_READ: "See what is wrong with a server, and how it is set up.",
 }
 ALL_SCOPES = frozenset(Scope)
 NO_SCOPES: frozenset[Scope] = frozenset()

@@ -71,9 +71,9 @@ class Passwords:
 
     def __init__(self, *, min_length: int, threads: int | None = None) -> None:
         self.min_length = min_length
-        self._threads = threads or os.cpu_count() or 1
-        self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="passwords")
-        self._slots = asyncio.Semaphore(self._threads)
+        self.threads = threads or os.cpu_count() or 1
+        self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix="passwords")
+        self._slots = asyncio.Semaphore(self.threads)
         self._waiting = 0
         self._giving_back: asyncio.TimerHandle | None = None
 
@@ -120,6 +120,16 @@ class Passwords:
             # The same for every account, so the saved time tells nothing.
             return hashes.Verified(ok=False)
         return await self._run(partial(hashes.check, normalise(password), stored))
+
+    async def cost(self) -> tuple[float, int]:
+        """Return what a hash takes here, in seconds of a processor, and the number of its rounds.
+
+        Raises:
+            Busy: The queue is full.
+        """
+        from api.core import hashes  # noqa: PLC0415 - as above
+
+        return await self._run(hashes.cost)
 
     def _check_length(self, password: str, field: str) -> None:
         if is_too_long(password):

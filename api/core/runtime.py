@@ -73,6 +73,7 @@ class Runtime:
         direct: For what every request asks.
         passwords: Policy and hashing.
         turn: For what comes by the hundred, so that others come between.
+        one_at_a_time: For what is too much for a process to do twice at once.
     """
 
     settings: Settings
@@ -81,6 +82,7 @@ class Runtime:
     direct: Direct
     passwords: Passwords
     turn: Turn = field(default_factory=Turn)
+    one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod
     @asynccontextmanager

@@ -65,6 +65,7 @@ LINES: Final = {
     "migration-status": [],
     "migration-history": [],
     "show-config": [],
+    "doctor": [],
     "logout": [],
     "completion": ["bash"],
 }

@@ -110,6 +110,7 @@ MATRIX: Final[dict[str, Line]] = {
     "migration_status": ADMIN,
     "migrate": ADMIN,
     "migration_history": ADMIN,
+    "doctor": ADMIN,
 }
 
 
@@ -178,11 +179,12 @@ STATEMENTS: Final = {
     "migration_status": 6,
     "migrate": 1,
     "migration_history": 5,
+    "doctor": 8,
 }
 # They read, although they are a POST.
 READS: Final = {"introspect_token", "plan"}
 # A handful of rows, whatever happens.
-SMALL: Final = {"alembic_version", "schema_migrations"}
+SMALL: Final = {"alembic_version", "schema_migrations", "servers"}
 
 
 def routes(app: FastAPI) -> dict[str, tuple[str, str]]:

@@ -99,7 +99,7 @@ async def test_powers_taken_while_a_hash_is_computed_count(
     tokens = await log_in(client, "second@example.com")
     bearing = {"Authorization": f"Bearer {tokens['access_token']}"}
     passwords = app.state.runtime.passwords
-    turns = [passwords._turn() for _ in range(passwords._threads)]
+    turns = [passwords._turn() for _ in range(passwords.threads)]
     for turn in turns:
         await turn.__aenter__()
     asked = asyncio.create_task(client.put(f"/v1/users/{SUPERUSER}/password", headers=bearing, json={"password": NEW}))
