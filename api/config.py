@@ -25,7 +25,9 @@ SERVER_URL: Final = re.compile(
 )
 PORT: Final = re.compile(r":(\d+)(?=,|$)", re.ASCII)
 # Read from the environment only: by the terminal tool itself, by the embedded PostgreSQL, or to find the file.
-OTHER_VARIABLES: Final = frozenset({"APICTL_PASSWORD", "APICTL_POSTGRES_USER", PROFILE, "APICTL_STATE_DIR"})
+OTHER_VARIABLES: Final = frozenset(
+    {"APICTL_METRICS_FOLDER", "APICTL_PASSWORD", "APICTL_POSTGRES_USER", PROFILE, "APICTL_STATE_DIR"}
+)
 
 # What Kubernetes sets for a Service called apictl.
 NOT_OURS: Final = re.compile(r"APICTL_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_.+)?)")
@@ -127,6 +129,18 @@ class Settings(BaseModel):
         int,
         Field(ge=1024, le=1 << 30, description="Largest file of users in a request, in bytes; none on the terminal."),
     ] = 16 * 1024 * 1024
+    metrics_port: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=65535,
+            description="Port for Prometheus, where /metrics is and nothing else. Unset: nothing is counted.",
+        ),
+    ] = None
+    metrics_host: Annotated[
+        str,
+        Field(min_length=1, description="Address of that port; whoever reaches it may read it, without credentials."),
+    ] = "127.0.0.1"
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="How much the server logs.")
     ] = "info"

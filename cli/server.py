@@ -10,7 +10,7 @@ import typer
 
 from cli.context import Call, command
 from cli.secrets import generate
-from cli.serving import LONG_GRACE, config, listen, run_server, url
+from cli.serving import LONG_GRACE, config, listen, serve_until_told, url
 from cli.signals import complete
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def serve(
         settings = config(call, listening, workers=workers, timeout_graceful_shutdown=LONG_GRACE)
         told = f"Serving on {url(listening)} with {workers} worker{'s' if workers > 1 else ''} (Ctrl-C stops it)"
         logging.getLogger("apictl").info(told)
-        run_server(settings, listening)
+        serve_until_told(call, settings, listening)
 
 
 @command("host")
@@ -77,7 +77,7 @@ def dev(call: Call, host: Host = None, port: Port = None) -> None:
         named_after(call, listening)
         call.say(f"The first superuser, if there is none: {program()} create-user EMAIL --superuser")
         call.say(f"Serving on {url(listening)}, docs at {url(listening)}/docs (Ctrl-C stops it)")
-        run_server(config(call, listening, reload=True, requests=True), listening)
+        serve_until_told(call, config(call, listening, reload=True, requests=True), listening)
 
 
 @command("host")
@@ -105,7 +105,7 @@ def quickstart(
         created = complete(prepare(call, email=email, password=password))
         settings = named_after(call, listening)
         welcome(call, url(listening), settings.public_url, email if created else None, password)
-        run_server(config(call, listening, create_app(settings), requests=True), listening)
+        serve_until_told(call, config(call, listening, create_app(settings), requests=True), listening)
 
 
 async def check_database(call: Call) -> None:

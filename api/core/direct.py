@@ -6,7 +6,7 @@ What is not asked by every request, or in a transaction with other statements, h
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, suppress
 from functools import cached_property, partial
 from typing import Any, Final, Generic, Self, TypeVar
 from uuid import UUID
@@ -62,7 +62,12 @@ class Statement:
 
 
 class Direct:
-    """A process's own connections for such statements, each of which is a transaction of its own."""
+    """A process's own connections for such statements, each of which is a transaction of its own.
+
+    Attributes:
+        in_use: Connections that somebody has.
+        awaited: How many wait for one.
+    """
 
     def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection]], timeout: float) -> None:
         self._connect = connect
@@ -71,6 +76,7 @@ class Direct:
         self._closing: set[asyncio.Task[None]] = set()
         self._places = asyncio.Semaphore(CONNECTIONS)
         self._lookups: dict[Any, Lookup[Any, Any]] = {}
+        self.in_use = self.awaited = 0
 
     @classmethod
     @asynccontextmanager
@@ -103,7 +109,7 @@ class Direct:
                     self._idle.append(connection)
                 else:
                     self._leave(connection)
-                self._places.release()
+                self._give_back()
             return rows
 
     def _leave(self, connection: asyncpg.Connection) -> None:
@@ -130,13 +136,19 @@ class Direct:
         Raises:
             DatabaseUnreachable: All are in use, for too long.
         """
-        # A timeout costs something too; who need not wait needs none.
-        timeout = asyncio.timeout(self._timeout) if self._places.locked() else nullcontext()
-        try:
-            async with timeout:
-                await self._places.acquire()
-        except TimeoutError:
-            raise DatabaseUnreachable(IN_USE, hint="try again") from None
+        if self._places.locked():
+            self.awaited += 1
+            try:
+                async with asyncio.timeout(self._timeout):
+                    await self._places.acquire()
+            except TimeoutError:
+                raise DatabaseUnreachable(IN_USE, hint="try again") from None
+            finally:
+                self.awaited -= 1
+        else:
+            # A timeout costs something too; who need not wait needs none.
+            await self._places.acquire()
+        self.in_use += 1
         while self._idle:
             connection = self._idle.pop()
             if not connection.is_closed():
@@ -144,8 +156,18 @@ class Direct:
         try:
             return await self._connect()
         except BaseException:
-            self._places.release()
+            self._give_back()
             raise
+
+    @property
+    def idle(self) -> int:
+        """How many connections nobody has."""
+        return len(self._idle)
+
+    def _give_back(self) -> None:
+        """Let the next one have a place."""
+        self.in_use -= 1
+        self._places.release()
 
     async def fetch_one(self, statement: Statement, **values: Any) -> asyncpg.Record | None:
         """Return the only row of a statement, or None.

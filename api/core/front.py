@@ -22,7 +22,7 @@ from api.core import logs
 from api.core.errors import BodyTooLarge
 from api.core.plans import NoPlanError, Plan
 from api.core.problems import response
-from api.core.watch import Watch
+from api.core.watch import watched
 
 REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 HTTP_1: Final = ("1.0", "1.1")
@@ -56,7 +56,8 @@ class Application(FastAPI):
         Middleware that somebody adds is before our front, and so before every route.
         """
         added, self.user_middleware = self.user_middleware, []
-        app: ASGIApp = Front(self, super().build_middleware_stack())
+        front = Front(self, super().build_middleware_stack())
+        app = watched(front, getattr(self.state, "metrics", None))
         self.user_middleware = added
         if not added:
             return app
@@ -72,22 +73,11 @@ class Front:
         self._app = app
         self._usual = usual
         self._plans = Plans(iter_route_contexts(app.routes))
-        self._watch = Watch.of_this_process()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._usual(scope, receive, send)
             return
-        if self._watch is None:
-            await self._answer(scope, receive, send)
-            return
-        began = self._watch.begin()
-        try:
-            await self._answer(scope, receive, send)
-        finally:
-            self._watch.end(scope, began)
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         given, declared, has_body = b"", b"0", False
         for name, value in scope["headers"]:
             if name == b"x-request-id":

@@ -74,7 +74,7 @@ class Passwords:
         self.threads = threads or os.cpu_count() or 1
         self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix="passwords")
         self._slots = asyncio.Semaphore(self.threads)
-        self._waiting = 0
+        self.waiting = self.hashing = 0
         self._giving_back: asyncio.TimerHandle | None = None
 
     def require_room(self) -> None:
@@ -83,7 +83,7 @@ class Passwords:
         Raises:
             Busy: The queue is full.
         """
-        if self._waiting >= QUEUE_LIMIT:
+        if self.waiting >= QUEUE_LIMIT:
             raise Busy("Too many passwords are being checked")
 
     def close(self) -> None:
@@ -170,17 +170,19 @@ class Passwords:
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
         self.require_room()
-        self._waiting += 1
+        self.waiting += 1
         try:
             async with asyncio.timeout(QUEUE_SECONDS):
                 await self._slots.acquire()
         except TimeoutError:
             raise Busy("Too many passwords are being checked") from None
         finally:
-            self._waiting -= 1
+            self.waiting -= 1
+        self.hashing += 1
         try:
             yield
         finally:
+            self.hashing -= 1
             self._slots.release()
             if self._giving_back is not None:
                 self._giving_back.cancel()

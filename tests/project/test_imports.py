@@ -28,6 +28,7 @@ HTTP: Final = (
     "api.core.pages",
     "api.core.problems",
     "api.core.transport",
+    "api.core.watch",
 )
 
 
