@@ -141,6 +141,13 @@ class Settings(BaseModel):
         str,
         Field(min_length=1, description="Address of that port; whoever reaches it may read it, without credentials."),
     ] = "127.0.0.1"
+    otlp_endpoint: Annotated[
+        str | None,
+        Field(
+            pattern=r"^https?://[!-~]+$",
+            description="OpenTelemetry collector that gets traces, as http://127.0.0.1:4318. Unset: none are made.",
+        ),
+    ] = None
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="How much the server logs.")
     ] = "info"

@@ -25,6 +25,7 @@ from api.core.errors import BadSettings
 from api.core.front import Application
 from api.core.metrics import FOLDER_VARIABLE, Metrics
 from api.core.runtime import Runtime
+from api.core.tracing import provider_of, tracing
 from api.devices.router import oauth as device_authorization
 from api.devices.router import router as devices
 from api.doctor.router import router as doctor
@@ -103,6 +104,7 @@ def create_app(settings: Settings | None = None, *, announce: bool = True) -> Fa
             async with (
                 announced(runtime) if announce else nullcontext(),
                 app.state.metrics.kept(runtime) if app.state.metrics else nullcontext(),
+                tracing(app.state.traces, runtime) if app.state.traces else nullcontext(),
             ):
                 yield
 
@@ -121,6 +123,7 @@ def create_app(settings: Settings | None = None, *, announce: bool = True) -> Fa
     app.state.metrics = settings.metrics_port and Metrics(
         settings.metrics_port, revision=head() or "", folder=os.environ.get(FOLDER_VARIABLE)
     )
+    app.state.traces = provider_of(settings.otlp_endpoint) if settings.otlp_endpoint else None
     app.state.keys = Keys.load(settings)
     app.max_body_bytes = settings.max_body_bytes
     app.long_bodies["POST", "/v1/bulk/users"] = settings.max_import_bytes

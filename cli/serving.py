@@ -142,12 +142,17 @@ def serve_until_told(call: Call, settings: "Config", listening: "socket.socket")
     """Serve, with a port for Prometheus beside it if one is set, until a signal says stop.
 
     Raises:
-        BadSettings: That port is taken.
+        BadSettings: That port is taken, or what makes traces is not installed.
         ServerFailed: The application did not start.
         SystemExit: A signal ended it, 130 or 143.
     """
     from tempfile import TemporaryDirectory
 
+    if call.settings.otlp_endpoint is not None:
+        from api.core.tracing import provider_of
+
+        # Said here, and not by each of the processes.
+        provider_of(call.settings.otlp_endpoint).shutdown()
     if call.settings.metrics_port is None:
         run_server(settings, [listening])
         return

@@ -17,6 +17,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import Executable
 
 from api.config import Settings
+from api.core import spans
 from api.core.connecting import connect, log_statement
 from api.core.errors import DatabaseUnreachable
 from api.core.failures import DATABASE_ERRORS, IN_USE, translated
@@ -99,7 +100,8 @@ class Direct:
             is_whole = False
             log_statement(statement.text)
             try:
-                rows: list[asyncpg.Record] = await connection.fetch(statement.text, *statement.arguments(values))
+                with spans.statement(statement.text):
+                    rows: list[asyncpg.Record] = await connection.fetch(statement.text, *statement.arguments(values))
                 is_whole = True
             except (asyncpg.PostgresError, asyncpg.InterfaceError):
                 is_whole = not connection.is_closed()

@@ -57,7 +57,7 @@ class Application(FastAPI):
         """
         added, self.user_middleware = self.user_middleware, []
         front = Front(self, super().build_middleware_stack())
-        app = watched(front, getattr(self.state, "metrics", None))
+        app = watched(front, getattr(self.state, "metrics", None), getattr(self.state, "traces", None))
         self.user_middleware = added
         if not added:
             return app

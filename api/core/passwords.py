@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from api.core.errors import ApictlError, Busy, FieldError, Kind
+from api.core.spans import span
 
 if TYPE_CHECKING:
     from api.core.hashes import Verified
@@ -160,7 +161,8 @@ class Passwords:
 
     async def _run(self, work: Callable[[], T]) -> T:
         async with self._turn():
-            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+            with span("password hash"):
+                return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     def _give_back(self) -> None:
         from api.core.memory import give_back  # noqa: PLC0415 - commands end before

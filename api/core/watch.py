@@ -11,10 +11,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.core.logs import Lines
 from api.core.metrics import Metrics
+from api.core.tracing import Traced
 
 
-def watched(app: ASGIApp, metrics: Metrics | None) -> ASGIApp:
+def watched(app: ASGIApp, metrics: Metrics | None, provider: Any) -> ASGIApp:
     """Return the application as it is watched: itself, where nobody wants to know anything."""
+    if provider is not None:
+        app = Traced(app, provider)
     lines = Lines.of_requests()
     return app if lines is None and metrics is None else Watch(app, lines, metrics)
 

@@ -27,6 +27,7 @@ HTTP: Final = (
     "api.core.plans",
     "api.core.pages",
     "api.core.problems",
+    "api.core.tracing",
     "api.core.transport",
     "api.core.watch",
 )
