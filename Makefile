@@ -48,6 +48,7 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-h
 
 lock: ## Pin the dependencies again, with hashes (needs uv)
 	$(COMPILE) --group build -o requirements/app.txt
+	$(COMPILE) --group build --extra otel --constraint requirements/app.txt -o requirements/otel.txt
 	$(COMPILE) --group build --group dev --constraint requirements/app.txt -o requirements/dev.txt
 	# Two packages of the peers want older versions than ours.
 	sed -E '/^(sqlalchemy|email-validator)(\[|==)/,/[^\\]$$/d' requirements/app.txt >requirements/.peers.txt

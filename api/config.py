@@ -20,7 +20,9 @@ from api.urls import LISTS, is_server_url, listed
 PREFIX: Final = "APICTL_"
 PORT: Final = re.compile(r":(\d+)(?=,|$)", re.ASCII)
 # Read from the environment only: by the terminal tool itself, by the embedded PostgreSQL, or to find the file.
-OTHER_VARIABLES: Final = frozenset({"APICTL_PASSWORD", "APICTL_POSTGRES_USER", PROFILE, "APICTL_STATE_DIR"})
+OTHER_VARIABLES: Final = frozenset(
+    {"APICTL_METRICS_FOLDER", "APICTL_PASSWORD", "APICTL_POSTGRES_USER", PROFILE, "APICTL_STATE_DIR"}
+)
 
 # What Kubernetes sets for a Service called apictl.
 NOT_OURS: Final = re.compile(r"APICTL_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_.+)?)")
@@ -143,9 +145,39 @@ class Settings(BaseModel):
     cors_origins: Annotated[
         str, Field(description="Web sites whose pages may ask, and read the answers: `https://app.example.com`.")
     ] = ""
+    metrics_port: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=65535,
+            description="Port for Prometheus, where /metrics is and nothing else. Unset: nothing is counted.",
+        ),
+    ] = None
+    metrics_host: Annotated[
+        str,
+        Field(min_length=1, description="Address of that port; whoever reaches it may read it, without credentials."),
+    ] = "127.0.0.1"
+    otlp_endpoint: Annotated[
+        str | None,
+        Field(
+            pattern=r"^https?://[!-~]+$",
+            description="OpenTelemetry collector that gets traces, as http://127.0.0.1:4318. Unset: none are made.",
+        ),
+    ] = None
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="How much the server logs.")
     ] = "info"
+    log_format: Annotated[
+        Literal["json", "text"] | None,
+        Field(description="What a line of the server's log is. Unset: text on a terminal, JSON everywhere else."),
+    ] = None
+    log_requests: Annotated[
+        bool | None,
+        Field(
+            description="A line in the log for each request, without what was sent; `serve` answers a seventh less. "
+            "Unset: only in `dev` and `quickstart`."
+        ),
+    ] = None
 
     @field_validator("issuer", "server")
     @classmethod

@@ -1,6 +1,7 @@
 """The application: every feature's router, one line each, and what the process opens and closes."""
 
 import importlib.util
+import os
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
@@ -25,15 +26,19 @@ from api.core.cors import Cors
 from api.core.dependencies import SAFE, get_dry_run, refuse_dry_run, require_read, takes
 from api.core.errors import BadSettings, MissingScope
 from api.core.front import Application
+from api.core.metrics import FOLDER_VARIABLE, Metrics
 from api.core.pages import Html
 from api.core.proxies import Forwarded
 from api.core.runtime import Runtime
+from api.core.tracing import provider_of, tracing
 from api.devices.router import oauth as device_authorization
 from api.devices.router import router as devices
+from api.doctor.router import router as doctor
 from api.factors.router import router as factors
 from api.health.router import router as health
 from api.idempotency import replies
 from api.idempotency.service import KEY
+from api.migrations.revisions import head
 from api.migrations.router import router as migrations
 from api.migrations.servers import announced
 from api.oauth.router import router as oauth
@@ -66,6 +71,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     state,
     migrations,
     audit,
+    doctor,
 )
 
 
@@ -106,7 +112,11 @@ def create_app(settings: Settings | None = None, *, announce: bool = True) -> Fa
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with Runtime.open(app.state.settings) as runtime:
             app.state.runtime = runtime
-            async with announced(runtime) if announce else nullcontext():
+            async with (
+                announced(runtime) if announce else nullcontext(),
+                app.state.metrics.kept(runtime) if app.state.metrics else nullcontext(),
+                tracing(app.state.traces, runtime) if app.state.traces else nullcontext(),
+            ):
                 yield
 
     app = Application(
@@ -123,6 +133,10 @@ def create_app(settings: Settings | None = None, *, announce: bool = True) -> Fa
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.settings = settings
+    app.state.metrics = settings.metrics_port and Metrics(
+        settings.metrics_port, revision=head() or "", folder=os.environ.get(FOLDER_VARIABLE)
+    )
+    app.state.traces = provider_of(settings.otlp_endpoint) if settings.otlp_endpoint else None
     app.state.keys = Keys.load(settings)
     app.max_body_bytes = settings.max_body_bytes
     app.long_bodies["POST", "/v1/bulk/users"] = settings.max_import_bytes

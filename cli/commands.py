@@ -121,6 +121,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "quickstart": Entry(
         "cli.server", "Server", "Start everything: PostgreSQL, migrations, the first superuser, the HTTP API."
     ),
+    "doctor": Entry("cli.doctor", "Server", "Look at everything that may be wrong, and say what to do about it."),
     "show-config": Entry("cli.settings", "Server", "Show the settings that commands work with here, without secrets."),
     "completion": Entry(
         "cli.completion", "Server", "Print the script that makes a shell complete what you type, at the TAB key."

@@ -243,12 +243,15 @@ def carry_out(
         body(call, **arguments)
         return None
     # What has done something does not wait for a key.
-    paged = kind in {"read", "local"} and not options["no_pager"]
+    paged = kind in {"read", "local", "checks"} and not options["no_pager"]
     style = Style(form=options["output"], fields=call.fields, say=call.say, paged=paged)
     if kind in {"remote", "local"}:
         return Shown(complete(checked_fields(call, body, arguments)), style)
     if server is not None:
         return Shown(complete(with_server(server, call, body, arguments, options.get("idempotency_key"))), style)
+    if kind == "checks":
+        # What holds the database may be what does not work.
+        return Shown(complete(checked_fields(call, body, arguments)), style)
     from api.core.runtime import held_database
 
     # Outside of the event loop, so that Ctrl-C ends the wait for an embedded PostgreSQL at once. Only a command

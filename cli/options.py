@@ -19,11 +19,12 @@ Kind = Literal[
     "host",
     "remote",
     "local",
+    "checks",
     "plain",
 ]
 """What a command does: reads, writes, destroys (and asks first), writes or reads without end, makes the schema, makes
-it before there is a server, takes it back (and asks first), writes source, serves, asks a server, or says what this
-machine, or it alone, knows."""
+it before there is a server, takes it back (and asks first), writes source, serves, asks a server, says what this
+machine knows, looks whether anything works, or says what it alone knows."""
 
 SHARED_PANEL = "Options of every command"
 
@@ -97,5 +98,6 @@ OPTIONS: dict[Kind, dict[str, tuple[Any, Any]]] = {
     "host": COMMON,
     "remote": COMMON,
     "local": COMMON,
+    "checks": COMMON | ON_A_SERVER,
     "plain": {},
 }

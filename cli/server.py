@@ -1,5 +1,6 @@
 """Commands that serve: in production, while developing, and for the first five minutes."""
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import typer
 
 from cli.context import Call, command
 from cli.secrets import generate
-from cli.serving import LONG_GRACE, config, listen, run_server, url
+from cli.serving import LONG_GRACE, config, listen, serve_until_told, url
 from cli.signals import complete
 
 if TYPE_CHECKING:
@@ -52,8 +53,10 @@ def serve(
         complete(check_database(call))
         listening = listen(call, host, port)
         named_after(call, listening)
-        call.say(f"Serving on {url(listening)} with {workers} worker{'s' if workers > 1 else ''} (Ctrl-C stops it)")
-        run_server(config(call, workers=workers, access_log=False, timeout_graceful_shutdown=LONG_GRACE), listening)
+        settings = config(call, listening, workers=workers, timeout_graceful_shutdown=LONG_GRACE)
+        told = f"Serving on {url(listening)} with {workers} worker{'s' if workers > 1 else ''} (Ctrl-C stops it)"
+        logging.getLogger("apictl").info(told)
+        serve_until_told(call, settings, listening)
 
 
 @command("host")
@@ -74,7 +77,7 @@ def dev(call: Call, host: Host = None, port: Port = None) -> None:
         named_after(call, listening)
         call.say(f"The first superuser, if there is none: {program()} create-user EMAIL --superuser")
         call.say(f"Serving on {url(listening)}, docs at {url(listening)}/docs (Ctrl-C stops it)")
-        run_server(config(call, reload=True), listening)
+        serve_until_told(call, config(call, listening, reload=True, requests=True), listening)
 
 
 @command("host")
@@ -102,7 +105,7 @@ def quickstart(
         created = complete(prepare(call, email=email, password=password))
         settings = named_after(call, listening)
         welcome(call, url(listening), settings.public_url, email if created else None, password)
-        run_server(config(call, create_app(settings), access_log=True), listening)
+        serve_until_told(call, config(call, listening, create_app(settings), requests=True), listening)
 
 
 async def check_database(call: Call) -> None:
@@ -146,10 +149,8 @@ def named_after(call: Call, listening: "socket.socket") -> "Settings":
     host, port = listening.getsockname()[:2]
     # A worker, and an application that starts again, read it there.
     os.environ["APICTL_LISTEN_PORT"] = str(port)
-    settings = call.settings.model_copy(update={"listen_port": port})
-    if "issuer" not in settings.model_fields_set and host not in {"127.0.0.1", "::1"}:
-        call.say(f"APICTL_ISSUER is not set: links say {settings.public_url}, which only this machine can open")
-    return settings
+    os.environ["APICTL_LISTEN_HOST"] = host
+    return call.settings.model_copy(update={"listen_host": host, "listen_port": port})
 
 
 def welcome(call: Call, address: str, public_url: str, email: str | None, password: str) -> None:

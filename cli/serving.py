@@ -37,9 +37,21 @@ def listen(call: Call, host: str | None, port: int | None) -> "socket.socket":
     Raises:
         BadSettings: The address is taken, or not this machine's.
     """
+    return bound(
+        host or call.settings.listen_host,
+        call.settings.listen_port if port is None else port,
+        "--port, --host, or APICTL_LISTEN_PORT, APICTL_LISTEN_HOST",
+    )
+
+
+def bound(host: str, port: int, names: str) -> "socket.socket":
+    """Return a socket that listens at an address, which these names choose.
+
+    Raises:
+        BadSettings: The address is taken, or not this machine's.
+    """
     import socket
 
-    host, port = host or call.settings.listen_host, call.settings.listen_port if port is None else port
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         # The protocol by name: without it asyncio leaves Nagle's algorithm on, which holds each answer for 40 ms.
@@ -52,7 +64,7 @@ def listen(call: Call, host: str | None, port: int | None) -> "socket.socket":
             f"Cannot listen on {host}:{port}",
             cause=error.strerror,
             hint=("perhaps apictl runs there already; or " if error.errno == errno.EADDRINUSE else "")
-            + "choose another: --port, --host, or APICTL_LISTEN_PORT, APICTL_LISTEN_HOST",
+            + f"choose another: {names}",
         ) from None
     listening.set_inheritable(True)
     return listening
@@ -85,25 +97,77 @@ def application() -> "FastAPI":
     return app
 
 
-def config(call: Call, application: Any = APPLICATION, **options: Any) -> "Config":
-    """Return uvicorn's configuration."""
+def config(
+    call: Call, listening: "socket.socket", application: Any = APPLICATION, *, requests: bool = False, **options: Any
+) -> "Config":
+    """Return uvicorn's configuration; from here on, what this process says is written as its log.
+
+    `requests`: each has a line in it, unless the settings say otherwise.
+    """
+    import logging
+    import sys
+
     import uvicorn
 
-    return uvicorn.Config(
+    from api.core import logs
+
+    level = "error" if call.quiet else call.settings.log_level
+    # What -v asked for, if it did.
+    statements = logging.getLogger("api").level or (logging.DEBUG if level == "debug" else logging.WARNING)
+    found = uvicorn.Config(
         application,
         factory=application is APPLICATION,
         http="api.core.connections:Protocol",
         # We have none; an upgrade that is not understood is no upgrade.
         ws="none",
-        log_level="error" if call.quiet else call.settings.log_level,
+        log_level=level,
+        log_config=logs.configuration(
+            call.settings.log_format or ("text" if sys.stderr.isatty() else "json"),
+            level,
+            requests=requests if call.settings.log_requests is None else call.settings.log_requests,
+            statements=statements,
+        ),
+        # We write a line for a request ourselves.
+        access_log=False,
         # APICTL_TRUSTED_PROXIES says whom to believe (`api/core/proxies.py`); uvicorn's own is not asked.
         proxy_headers=False,
         server_header=False,
         **({"timeout_graceful_shutdown": GRACE} | options),
     )
+    if "issuer" not in call.settings.model_fields_set and listening.getsockname()[0] not in {"127.0.0.1", "::1"}:
+        told = "APICTL_ISSUER is not set: links lead to http://localhost, which only this machine can open"
+        logging.getLogger("apictl").warning(told)
+    return found
 
 
-def run_server(settings: "Config", listening: "socket.socket") -> None:
+def serve_until_told(call: Call, settings: "Config", listening: "socket.socket") -> None:
+    """Serve, with a port for Prometheus beside it if one is set, until a signal says stop.
+
+    Raises:
+        BadSettings: That port is taken, or what makes traces is not installed.
+        ServerFailed: The application did not start.
+        SystemExit: A signal ended it, 130 or 143.
+    """
+    from tempfile import TemporaryDirectory
+
+    if call.settings.otlp_endpoint is not None:
+        from api.core.tracing import provider_of
+
+        # Said here, and not by each of the processes.
+        provider_of(call.settings.otlp_endpoint).shutdown()
+    if call.settings.metrics_port is None:
+        run_server(settings, [listening])
+        return
+    names = "APICTL_METRICS_PORT, APICTL_METRICS_HOST"
+    beside = bound(call.settings.metrics_host, call.settings.metrics_port, names)
+    with beside, TemporaryDirectory(prefix="apictl-metrics-") as folder:
+        if settings.workers > 1:
+            # Where they find each other.
+            os.environ["APICTL_METRICS_FOLDER"] = folder
+        run_server(settings, [listening, beside])
+
+
+def run_server(settings: "Config", listening: "list[socket.socket]") -> None:
     """Serve, in this process or in children that this one watches, until a signal says stop.
 
     Raises:
@@ -169,14 +233,14 @@ def run_server(settings: "Config", listening: "socket.socket") -> None:
         signal.signal(signal.SIGHUP, hang_up)
     if settings.should_reload:
         # A child of its own, to which no class of ours can be sent.
-        ChangeReload(settings, target=uvicorn.Server(settings).run, sockets=[listening]).run()
+        ChangeReload(settings, target=uvicorn.Server(settings).run, sockets=listening).run()
     elif settings.workers > 1:
-        Workers(settings, sockets=[listening]).run()
+        Workers(settings, sockets=listening).run()
         if not ended:
             raise ServerFailed(hint="the log above says why")
     else:
         # Its own event loop: uvloop's.
-        server.run(sockets=[listening])
+        server.run(sockets=listening)
         if not server.started:
             raise ServerFailed(hint="the log above says why")
     raise SystemExit(ended[0] if ended else 0)

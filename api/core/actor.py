@@ -27,6 +27,7 @@ class Scope(StrEnum):
     MIGRATIONS_READ = "migrations:read"
     MIGRATIONS_RUN = "migrations:run"
     AUDIT_READ = "audit:read"
+    DOCTOR_READ = "doctor:read"
 
 
 SCOPE_TEXTS = {
@@ -45,6 +46,7 @@ SCOPE_TEXTS = {
     Scope.MIGRATIONS_READ: "See where the database's schema stands.",
     Scope.MIGRATIONS_RUN: "Migrate the database.",
     Scope.AUDIT_READ: "Read, export and verify the audit log.",
+    Scope.DOCTOR_READ: "See what is wrong with a server, and how it is set up.",
 }
 # Scopes that end so change nothing.
 READING = (":read", ":introspect")

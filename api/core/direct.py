@@ -6,7 +6,7 @@ What is not asked by every request, or in a transaction with other statements, h
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, suppress
 from functools import cached_property, partial
 from typing import Any, Final, Generic, Self, TypeVar
 from uuid import UUID
@@ -17,6 +17,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import Executable
 
 from api.config import Settings
+from api.core import spans
 from api.core.connecting import connect, log_statement
 from api.core.errors import DatabaseUnreachable
 from api.core.failures import DATABASE_ERRORS, IN_USE, translated
@@ -62,7 +63,12 @@ class Statement:
 
 
 class Direct:
-    """A process's own connections for such statements, each of which is a transaction of its own."""
+    """A process's own connections for such statements, each of which is a transaction of its own.
+
+    Attributes:
+        in_use: Connections that somebody has.
+        awaited: How many wait for one.
+    """
 
     def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection]], timeout: float) -> None:
         self._connect = connect
@@ -71,6 +77,7 @@ class Direct:
         self._closing: set[asyncio.Task[None]] = set()
         self._places = asyncio.Semaphore(CONNECTIONS)
         self._lookups: dict[Any, Lookup[Any, Any]] = {}
+        self.in_use = self.awaited = 0
 
     @classmethod
     @asynccontextmanager
@@ -93,7 +100,8 @@ class Direct:
             is_whole = False
             log_statement(statement.text)
             try:
-                rows: list[asyncpg.Record] = await connection.fetch(statement.text, *statement.arguments(values))
+                with spans.statement(statement.text):
+                    rows: list[asyncpg.Record] = await connection.fetch(statement.text, *statement.arguments(values))
                 is_whole = True
             except (asyncpg.PostgresError, asyncpg.InterfaceError):
                 is_whole = not connection.is_closed()
@@ -103,7 +111,7 @@ class Direct:
                     self._idle.append(connection)
                 else:
                     self._leave(connection)
-                self._places.release()
+                self._give_back()
             return rows
 
     def _leave(self, connection: asyncpg.Connection) -> None:
@@ -130,13 +138,19 @@ class Direct:
         Raises:
             DatabaseUnreachable: All are in use, for too long.
         """
-        # A timeout costs something too; who need not wait needs none.
-        timeout = asyncio.timeout(self._timeout) if self._places.locked() else nullcontext()
-        try:
-            async with timeout:
-                await self._places.acquire()
-        except TimeoutError:
-            raise DatabaseUnreachable(IN_USE, hint="try again") from None
+        if self._places.locked():
+            self.awaited += 1
+            try:
+                async with asyncio.timeout(self._timeout):
+                    await self._places.acquire()
+            except TimeoutError:
+                raise DatabaseUnreachable(IN_USE, hint="try again") from None
+            finally:
+                self.awaited -= 1
+        else:
+            # A timeout costs something too; who need not wait needs none.
+            await self._places.acquire()
+        self.in_use += 1
         while self._idle:
             connection = self._idle.pop()
             if not connection.is_closed():
@@ -144,8 +158,18 @@ class Direct:
         try:
             return await self._connect()
         except BaseException:
-            self._places.release()
+            self._give_back()
             raise
+
+    @property
+    def idle(self) -> int:
+        """How many connections nobody has."""
+        return len(self._idle)
+
+    def _give_back(self) -> None:
+        """Let the next one have a place."""
+        self.in_use -= 1
+        self._places.release()
 
     async def fetch_one(self, statement: Statement, **values: Any) -> asyncpg.Record | None:
         """Return the only row of a statement, or None.

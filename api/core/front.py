@@ -17,11 +17,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.core import logs
 from api.core.errors import ApictlError, BadRequest, BodyTooLarge, InvalidInput, RouteNotFound
 from api.core.headers import Headers
 from api.core.hosts import Hosts
 from api.core.plans import NoPlanError, Plan
 from api.core.problems import response
+from api.core.watch import watched
 
 REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 HTTP_1: Final = ("1.0", "1.1")
@@ -53,7 +55,8 @@ class Application(FastAPI):
         Middleware that somebody adds is before our front, and so before every route.
         """
         added, self.user_middleware = self.user_middleware, []
-        app: ASGIApp = Front(self, super().build_middleware_stack())
+        front = Front(self, super().build_middleware_stack())
+        app = watched(front, getattr(self.state, "metrics", None), getattr(self.state, "traces", None))
         self.user_middleware = added
         if not added:
             return app
@@ -94,7 +97,10 @@ class Front:
         # Without them, there is no body in HTTP/1.
         has_body = length is not None or coding is not None or scope.get("http_version") not in HTTP_1
         request_id = given if REQUEST_ID.fullmatch(given) else os.urandom(16).hex().encode()
-        scope.setdefault("state", {}).update(request_id=request_id.decode(), has_body=has_body)
+        text = request_id.decode()
+        logs.REQUEST_ID.set(text)
+        state = scope.setdefault("state", {})
+        state.update(request_id=text, has_body=has_body)
         if has_body or host not in self._known or b"%" in scope["raw_path"]:
             most = self._app.long_bodies.get((scope["method"], scope["path"]), self._app.max_body_bytes)
             refused = self._host(scope, host) or self._body(scope, length, coding, most) or odd_path(scope)
@@ -147,8 +153,9 @@ class Front:
     def _whole(self, answered: Response, request_id: bytes, scope: Scope) -> Response:
         """Return an answer with what every answer has."""
         # By hand: Starlette's headers take longer for it than for all the rest.
-        is_undone = "dry_run" in scope["state"]
-        answered.raw_headers = self._added_to(answered.raw_headers, request_id, is_undone=is_undone)
+        state = scope["state"]
+        state["status"] = answered.status_code
+        answered.raw_headers = self._added_to(answered.raw_headers, request_id, is_undone="dry_run" in state)
         return answered
 
     def _marked(self, send: Send, request_id: bytes, scope: Scope) -> Send:
@@ -156,8 +163,9 @@ class Front:
 
         async def mark(message: Message) -> None:
             if message["type"] == "http.response.start":
-                is_undone = "dry_run" in scope["state"]
-                message["headers"] = self._added_to([*message["headers"]], request_id, is_undone=is_undone)
+                state = scope["state"]
+                state["status"] = message["status"]
+                message["headers"] = self._added_to([*message["headers"]], request_id, is_undone="dry_run" in state)
             await send(message)
 
         return mark

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from api.core.errors import ApictlError, Busy, FieldError, Kind
+from api.core.spans import span
 
 if TYPE_CHECKING:
     from api.core.hashes import Verified
@@ -71,10 +72,10 @@ class Passwords:
 
     def __init__(self, *, min_length: int, threads: int | None = None) -> None:
         self.min_length = min_length
-        self._threads = threads or os.cpu_count() or 1
-        self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="passwords")
-        self._slots = asyncio.Semaphore(self._threads)
-        self._waiting = 0
+        self.threads = threads or os.cpu_count() or 1
+        self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix="passwords")
+        self._slots = asyncio.Semaphore(self.threads)
+        self.waiting = self.hashing = 0
         self._giving_back: asyncio.TimerHandle | None = None
 
     def require_room(self) -> None:
@@ -83,7 +84,7 @@ class Passwords:
         Raises:
             Busy: The queue is full.
         """
-        if self._waiting >= QUEUE_LIMIT:
+        if self.waiting >= QUEUE_LIMIT:
             raise Busy("Too many passwords are being checked")
 
     def close(self) -> None:
@@ -121,6 +122,16 @@ class Passwords:
             return hashes.Verified(ok=False)
         return await self._run(partial(hashes.check, normalise(password), stored))
 
+    async def cost(self) -> tuple[float, int]:
+        """Return what a hash takes here, in seconds of a processor, and the number of its rounds.
+
+        Raises:
+            Busy: The queue is full.
+        """
+        from api.core import hashes  # noqa: PLC0415 - as above
+
+        return await self._run(hashes.cost)
+
     def _check_length(self, password: str, field: str) -> None:
         if is_too_long(password):
             problem = f"it may have at most {MAX_CHARACTERS} characters and {MAX_BYTES} bytes"
@@ -150,7 +161,8 @@ class Passwords:
 
     async def _run(self, work: Callable[[], T]) -> T:
         async with self._turn():
-            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+            with span("password hash"):
+                return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     def _give_back(self) -> None:
         from api.core.memory import give_back  # noqa: PLC0415 - commands end before
@@ -160,17 +172,19 @@ class Passwords:
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
         self.require_room()
-        self._waiting += 1
+        self.waiting += 1
         try:
             async with asyncio.timeout(QUEUE_SECONDS):
                 await self._slots.acquire()
         except TimeoutError:
             raise Busy("Too many passwords are being checked") from None
         finally:
-            self._waiting -= 1
+            self.waiting -= 1
+        self.hashing += 1
         try:
             yield
         finally:
+            self.hashing -= 1
             self._slots.release()
             if self._giving_back is not None:
                 self._giving_back.cancel()

@@ -91,7 +91,10 @@ def response(error: ApictlError, scope: dict[str, Any] | Any) -> JSONResponse:
         headers["WWW-Authenticate"] = error.authenticate
     # A path can hold anything: what is not ASCII is escaped, and no more than a line of it repeated.
     instance = str(scope.get("path", "")).encode("ascii", "backslashreplace").decode()[:200]
-    request_id = scope.get("state", {}).get("request_id", "")
+    state = scope.get("state", {})
+    # For whoever counts requests, and writes a line for each.
+    state["failure"] = error.code
+    request_id = state.get("request_id", "")
     content = error.problem(instance=instance, request_id=request_id)
     if error.kind.status >= 500:
         # Addresses and accounts of the inside are for the log, not for whoever asks.

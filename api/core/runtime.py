@@ -107,6 +107,7 @@ class Runtime:
         valkey: What all processes share besides the database, if the settings name one.
         turn: For what comes by the hundred, so that others come between.
         turnstile: For what few may do at once who want the same.
+        one_at_a_time: For what is too much for a process to do twice at once.
     """
 
     settings: Settings
@@ -117,6 +118,7 @@ class Runtime:
     valkey: Valkey | None = None
     turn: Turn = field(default_factory=Turn)
     turnstile: Turnstile = field(default_factory=Turnstile)
+    one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod
     @asynccontextmanager

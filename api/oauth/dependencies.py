@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Form
+from fastapi import Depends, Form, Request
 
 from api.core.dependencies import CurrentRuntime
 from api.oauth.schemas import TokenForm
@@ -20,6 +20,7 @@ from api.tokens.refusals import InvalidClient
 
 
 async def get_introspector(
+    request: Request,
     form: Annotated[TokenForm, Form()],
     basic: BasicClient,
     token: BearerToken,
@@ -37,7 +38,7 @@ async def get_introspector(
     shown = await authenticated(form, basic, grants, client)
     if shown is None and (basic is not None or form.client_id):
         raise InvalidClient("The client shows no secret")
-    bearer = shown or await get_bearer(token, runtime, keys, client)
+    bearer = shown or await get_bearer(request, token, runtime, keys, client)
     return IntrospectionService(runtime, keys, bearer.actor)
 
 

@@ -119,7 +119,9 @@ async def authenticated(
 BearerToken = Annotated[str | None, Depends(oauth2)]
 
 
-async def get_bearer(token: BearerToken, runtime: CurrentRuntime, keys: CurrentKeys, client: CurrentClient) -> Bearer:
+async def get_bearer(
+    request: Request, token: BearerToken, runtime: CurrentRuntime, keys: CurrentKeys, client: CurrentClient
+) -> Bearer:
     """Return who is asking, with their account.
 
     Raises:
@@ -130,7 +132,10 @@ async def get_bearer(token: BearerToken, runtime: CurrentRuntime, keys: CurrentK
         raise NotAuthenticated(
             hint="send: Authorization: Bearer <access token or API key>; log in at POST /v1/auth/token"
         )
-    return await Authentication(runtime, keys).bearer(token, client=client)
+    bearer = await Authentication(runtime, keys).bearer(token, client=client)
+    # For the line of this request in the log.
+    request.scope["state"]["user_id"] = bearer.actor.user_id
+    return bearer
 
 
 CurrentBearer = Annotated[Bearer, Depends(get_bearer)]

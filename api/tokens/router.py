@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Form, Path, Query, Response
+from fastapi import APIRouter, Form, Path, Query, Request, Response
 
 from api.core.answers import tell_changed
 from api.core.dependencies import NO_DRY_RUN, DryRun
@@ -59,6 +59,7 @@ REFUSED: Final[dict[int | str, dict[str, Any]]] = {400: {"model": TokenRefused, 
     openapi_extra={"security": []},
 )
 async def token_endpoint(
+    request: Request,
     grants: CurrentGrants,
     client: CurrentClient,
     response: Response,
@@ -69,6 +70,8 @@ async def token_endpoint(
 ) -> TokenIssued:
     """Exchange what somebody knows or has, a refresh token, or a client's secret for tokens (RFC 6749, RFC 8628)."""
     response.headers["Cache-Control"] = "no-store"
+    # For whoever counts them.
+    request.scope["state"]["grant"] = form.grant_type if form.grant_type in GRANT_TYPES else "other"
     account = await authenticated(form, basic, grants, client)
     if form.grant_type == "password":
         if form.username is None or form.password is None:

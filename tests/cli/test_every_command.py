@@ -68,6 +68,7 @@ LINES: Final = {
     "export-audit": [],
     "verify-audit": [],
     "show-config": [],
+    "doctor": [],
     "logout": [],
     "completion": ["bash"],
 }

@@ -76,6 +76,8 @@ STEPS: Final[list[list[Line]]] = [
             "list-service-accounts -o json",
             "show-role support -o json",
             "list-roles -o json",
+            # What else it says, of a database or a clock, is not the same from both.
+            "doctor --fields status",
             "explain --user ada@example.com --can users:read",
             "list-tokens -o table --live",
             "list-api-keys root@example.com -o json",

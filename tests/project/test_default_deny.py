@@ -2,6 +2,8 @@
 
 import inspect
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
+from functools import partial
 from typing import Any, Final, get_type_hints
 from uuid import UUID, uuid4
 
@@ -150,6 +152,7 @@ async def test_services(service: type[Any], method: str, runtime: Runtime, setti
             "transaction": runtime.transaction,
             "runtime": runtime,
             "throttle": Throttle(runtime, ""),
+            "hold_runtime": partial(nullcontext, runtime),
         }
         door = getattr(service(**arguments(service.__init__, resources)), method)
         with pytest.raises(NotAuthenticated):

@@ -32,6 +32,8 @@ HTTP: Final = (
     "api.core.pages",
     "api.core.problems",
     "api.core.proxies",
+    "api.core.tracing",
+    "api.core.watch",
     "api.core.writing",
 )
 

@@ -113,6 +113,7 @@ MATRIX: Final[dict[str, Line]] = {
     "list_audit": ADMIN,
     "export_audit": ADMIN,
     "verify_audit": ADMIN,
+    "doctor": ADMIN,
 }
 
 
@@ -185,11 +186,12 @@ STATEMENTS: Final = {
     "export_audit": 2,
     # It has a connection of its own for what it looks through.
     "verify_audit": 1,
+    "doctor": 8,
 }
 # They read, although they are a POST.
 READS: Final = {"introspect_token", "plan", "verify_audit"}
 # A handful of rows, whatever happens.
-SMALL: Final = {"alembic_version", "schema_migrations"}
+SMALL: Final = {"alembic_version", "schema_migrations", "servers"}
 
 
 def routes(app: FastAPI) -> dict[str, tuple[str, str]]:

@@ -1,6 +1,7 @@
 """The wheel: holds what it should and nothing else, and works from any folder, without the clone."""
 
 import asyncio
+import json
 import signal
 import subprocess
 import sys
@@ -149,8 +150,9 @@ async def test_serve(program: list[str], bare: dict[str, str], elsewhere: Path) 
     assert process.stderr is not None
     try:
         async with asyncio.timeout(TIMEOUT):
-            line = (await process.stderr.readline()).decode()
-            assert line.startswith("Serving on http://"), line + (await process.stderr.read()).decode()
+            first = (await process.stderr.readline()).decode()
+            line = json.loads(first)["message"] if first.startswith("{") else first
+            assert line.startswith("Serving on http://"), first + (await process.stderr.read()).decode()
             # The socket listens before the application is ready: a request waits for it.
             async with httpx2.AsyncClient(base_url=line.split()[2], timeout=TIMEOUT) as client:
                 assert (await client.get("/health/ready")).json() == {"status": "ok"}

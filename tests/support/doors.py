@@ -139,6 +139,7 @@ HTTP_VERBS: Final[dict[str, tuple[str, str, str | None]]] = {
     "revoke-token": ("DELETE", "/v1/tokens/{}", None),
     "migration-status": ("GET", "/v1/migrations", None),
     "migration-history": ("GET", "/v1/migrations/history", None),
+    "doctor": ("GET", "/v1/doctor", None),
     "migrate": ("POST", "/v1/migrations/upgrade", None),
     "list-audit": ("GET", "/v1/audit", None),
 }

@@ -42,6 +42,7 @@ CREDENTIAL: Final = {
     "/v1/auth/introspect",
     "/v1/auth/logout",
     "/v1/bulk/users",
+    "/v1/doctor",
     "/v1/explain",
     "/v1/migrations",
     "/v1/migrations/history",

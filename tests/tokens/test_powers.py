@@ -99,11 +99,11 @@ async def test_powers_taken_while_a_hash_is_computed_count(
     tokens = await log_in(client, "second@example.com")
     bearing = {"Authorization": f"Bearer {tokens['access_token']}"}
     passwords = app.state.runtime.passwords
-    turns = [passwords._turn() for _ in range(passwords._threads)]
+    turns = [passwords._turn() for _ in range(passwords.threads)]
     for turn in turns:
         await turn.__aenter__()
     asked = asyncio.create_task(client.put(f"/v1/users/{SUPERUSER}/password", headers=bearing, json={"password": NEW}))
-    while not passwords._waiting:
+    while not passwords.waiting:
         await asyncio.sleep(0)
     before = await database.fetchval("SELECT password_hash FROM users WHERE email = $1", SUPERUSER)
     path = f"/v1/tokens/{tokens['session_id']}" if taken == "session" else f"/v1/users/second@example.com/{taken}"
