@@ -3,6 +3,7 @@
 Pure ASGI; Starlette's BaseHTTPMiddleware would cost most of the throughput.
 """
 
+import asyncio
 import os
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -18,7 +19,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.core.errors import BodyTooLarge
+from api.core.deadlines import Deadlines
+from api.core.errors import BodyTooLarge, RequestTimeout
 from api.core.plans import NoPlanError, Plan
 from api.core.problems import response
 
@@ -28,6 +30,7 @@ NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
 OURS: Final = (b"x-request-id", NOSNIFF[0])
 # RFC 7240, section 3.
 UNDONE: Final = (b"preference-applied", b"dry-run")
+LAST: Final = (b"connection", b"close")
 Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 
@@ -40,6 +43,11 @@ class Application(FastAPI):
         super().__init__(**options)
         # By method and path: bodies that may be longer, in bytes.
         self.long_bodies: dict[tuple[str, str], int] = {}
+        self.deadlines = Deadlines()
+        # By method and path: what has no deadline, and why.
+        self.long_work: Mapping[tuple[str, str], str] = {}
+        # Told to stop: each connection is to end with the answer that it has coming, and others are to be asked.
+        self.draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request: as FastAPI does, without looking each time whether somebody traces requests."""
@@ -69,7 +77,7 @@ class Front:
     def __init__(self, app: Application, usual: ASGIApp) -> None:
         self._app = app
         self._usual = usual
-        self._plans = Plans(iter_route_contexts(app.routes))
+        self._plans = Plans(iter_route_contexts(app.routes), app.long_work)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -99,26 +107,65 @@ class Front:
             receive = counted(receive, most)
         found = None if self._app.dependency_overrides else self._plans.find(scope)
         if found is None:
-            await self._usual(scope, receive, marked(send, request_id, scope))
+            await self._go_the_usual_way(scope, receive, send, request_id)
             return
         plan, scope["path_params"] = found
+        await self._go_by(plan, scope, receive, send, request_id)
+
+    async def _go_by(self, plan: Plan, scope: Scope, receive: Receive, send: Send, request_id: bytes) -> None:
+        """Answer by a plan."""
         scope["route"] = plan.route
         request = Request(scope, receive, send)
+        deadlines, task = self._app.deadlines, asyncio.current_task()
+        if not plan.is_long:
+            deadlines.under_way[task] = deadlines.now
         try:
             answered = await plan.handle(request)
+        except asyncio.CancelledError:
+            if not deadlines.ended(task):
+                raise
+            answered = response(RequestTimeout(), scope)
         except Exception as error:
+            deadlines.ended(task)
             handle, is_known = self._handler(error)
-            await (await handle(request, error))(scope, receive, send)
+            refusal = await handle(request, error)
+            if self._app.draining:
+                refusal.raw_headers.append(LAST)
+            await refusal(scope, receive, send)
             if not is_known:
                 # The server logs its traceback.
                 raise
             return
+        finally:
+            deadlines.ended(task)
         # In place of what a route may have said, by hand: Starlette's headers take longer for it than for all the rest.
         kept = [pair for pair in answered.raw_headers if pair[0] not in OURS]
         answered.raw_headers = [*kept, (b"x-request-id", request_id), NOSNIFF]
         if "dry_run" in scope["state"]:
             answered.raw_headers.append(UNDONE)
+        if self._app.draining:
+            answered.raw_headers.append(LAST)
         await answered(scope, receive, send)
+
+    async def _go_the_usual_way(self, scope: Scope, receive: Receive, send: Send, request_id: bytes) -> None:
+        """Have FastAPI answer, in the same time."""
+        deadlines, task = self._app.deadlines, asyncio.current_task()
+        mark = marked(send, request_id, scope, is_last=self._app.draining)
+
+        async def begin(message: Message) -> None:
+            deadlines.ended(task)
+            await mark(message)
+
+        if (scope["method"], scope["path"]) not in self._app.long_work:
+            deadlines.under_way[task] = deadlines.now
+        try:
+            await self._usual(scope, receive, begin)
+        except asyncio.CancelledError:
+            if not deadlines.ended(task):
+                raise
+            await response(RequestTimeout(), scope)(scope, receive, mark)
+        finally:
+            deadlines.ended(task)
 
     def _handler(self, error: Exception) -> tuple[Handler, bool]:
         """Return what renders the failure, and whether it is one that somebody expected."""
@@ -148,7 +195,7 @@ def counted(receive: Receive, most: int) -> Receive:
     return count
 
 
-def marked(send: Send, request_id: bytes, scope: Scope) -> Send:
+def marked(send: Send, request_id: bytes, scope: Scope, *, is_last: bool) -> Send:
     """Return a `send` that adds what every answer has."""
 
     async def mark(message: Message) -> None:
@@ -158,6 +205,8 @@ def marked(send: Send, request_id: bytes, scope: Scope) -> Send:
             headers["X-Content-Type-Options"] = "nosniff"
             if "dry_run" in scope["state"]:
                 headers["Preference-Applied"] = "dry-run"
+            if is_last:
+                headers["Connection"] = "close"
         await send(message)
 
     return mark
@@ -166,7 +215,7 @@ def marked(send: Send, request_id: bytes, scope: Scope) -> Send:
 class Plans:
     """The plans of an application's routes, by method and path."""
 
-    def __init__(self, contexts: Iterable[RouteContext]) -> None:
+    def __init__(self, contexts: Iterable[RouteContext], long_work: Mapping[tuple[str, str], str]) -> None:
         self._fixed: dict[tuple[str, str], Plan | None] = {}
         # By how a path begins, in the order of the routes.
         self._patterns: dict[str, list[tuple[str, RouteContext, Plan | None]]] = {}
@@ -177,6 +226,8 @@ class Plans:
                 plan = None
             path = context.path or ""
             for method in sorted(context.methods or ()):
+                if plan is not None and (method, path) in long_work:
+                    plan.is_long = True
                 if "{" not in path:
                     self._fixed.setdefault((method, path), plan)
                 else:

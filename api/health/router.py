@@ -1,12 +1,12 @@
 """The HTTP door for those who watch: is the process alive, and can it do its work?"""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
-from api.core.dependencies import CurrentSession
-from api.core.errors import DatabaseTimeout, DatabaseUnreachable
+from api.core.dependencies import CurrentRuntime
+from api.core.errors import Stopping
 from api.core.problems import responses
 from api.health.schemas import Health
-from api.migrations.state import require_head
+from api.migrations.state import require_served
 
 router = APIRouter(prefix="/health", tags=["health"])
 
@@ -18,11 +18,10 @@ async def live() -> Health:
 
 
 @router.get("/ready", responses=responses(503), openapi_extra={"security": []})
-async def ready(session: CurrentSession) -> Health:
-    """Tell whether requests can be served: 503 `database-unreachable`, `schema-behind` or `database-newer` if not."""
-    try:
-        await require_head(session)
-    except DatabaseTimeout as error:
-        # A database that hangs is as far away as one that is gone.
-        raise DatabaseUnreachable(cause=error.cause) from error
+async def ready(request: Request, runtime: CurrentRuntime) -> Health:
+    """Tell whether requests can be served: 503 `database-unreachable`, `schema-behind`, `stopping` and so on if not."""
+    if request.app.draining:
+        raise Stopping
+    state = request.app.state
+    state.revisions = await require_served(runtime, state.revisions)
     return Health()

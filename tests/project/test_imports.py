@@ -20,6 +20,7 @@ HTTP: Final = (
     "api.*.router",
     "api.*.dependencies",
     "api.tokens.route",
+    "api.core.deadlines",
     "api.core.dependencies",
     "api.core.answers",
     "api.core.forms",
@@ -27,6 +28,7 @@ HTTP: Final = (
     "api.core.plans",
     "api.core.pages",
     "api.core.problems",
+    "api.core.stopping",
     "api.core.transport",
 )
 
