@@ -162,7 +162,8 @@ async def read_only(place: World) -> list[Seen]:
 
 async def killed(place: World) -> list[Seen]:
     """PostgreSQL is killed by SIGKILL under load, and its keeper starts it again."""
-    rounds, gaps, lost, twice, users = 1 if place.short else 5, [], 0, 0, 0
+    # Four times in a minute, and the keeper gives up.
+    rounds, gaps, lost, twice, users = 1 if place.short else 3, [], 0, 0, 0
     shown = []
     async with place.server(workers=1) as server:
         for number in range(rounds):

@@ -26,7 +26,7 @@ async def exhausted(place: World) -> list[Seen]:
             asyncio.create_task(one.ask("PATCH", "/v1/users/wanted@example.com", {"full_name": "x"})) for one in clients
         ]
         health = []
-        for _ in range(20):
+        for _ in range(16):
             health.append(await probe.ask("GET", "/health/ready"))
             await asyncio.sleep(0.15)
         await transaction.rollback()
@@ -80,7 +80,7 @@ async def worker_killed(place: World) -> list[Seen]:
                 await two_workers(server)
                 await asyncio.sleep(1)
                 os.kill(children(server.process.pid)[-1], signal.SIGKILL)
-                await asyncio.sleep(3)
+                await asyncio.sleep(1 if place.short else 3)
             cut += load.statuses[CUT]
             gone, more = await place.missing(load.users)
             lost, twice, users = lost + gone, twice + more, users + len(load.users)
