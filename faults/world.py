@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -72,7 +72,12 @@ class World:
         line = apictl("serve", "--quiet", "--port", str(port), "--workers", str(workers))
         with (self.folder / "serve.log").open("ab") as log:
             process = subprocess.Popen(  # noqa: ASYNC220, S603 - our own command, and it takes no time
-                line, cwd=self.folder, env=self.variables(url, **settings), stdout=log, stderr=log
+                line,
+                cwd=self.folder,
+                env=self.variables(url, **settings),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         server = Server(process, port, self.key)
         try:
@@ -84,6 +89,9 @@ class World:
             yield server
         finally:
             await server.end(signal.SIGKILL)
+            # Workers outlive the process that watches over them.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 @dataclass(frozen=True, slots=True)
