@@ -71,7 +71,7 @@ class World:
         port = port or free_port()
         line = apictl("serve", "--quiet", "--port", str(port), "--workers", str(workers))
         with (self.folder / "serve.log").open("ab") as log:
-            process = subprocess.Popen(  # noqa: ASYNC220, S603 - our own command, and it takes no time
+            process = subprocess.Popen(  # noqa: ASYNC220, S603 - our own, and at once
                 line,
                 cwd=self.folder,
                 env=self.variables(url, **settings),
