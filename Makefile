@@ -2,7 +2,7 @@
 # All paths are relative, because make cannot have a space in a target, and your folder may.
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test check lint format docs bench bench-cli lock clean clean-data
+.PHONY: help run dev test check lint format docs bench bench-cli faults lock clean clean-data
 
 PY := .venv/bin/python
 # One person's arguments for one run: `make test ARGS="-k login"`, `make lock ARGS=--upgrade`.
@@ -43,6 +43,9 @@ bench: .venv/dev.stamp benchmarks/.venv/bench.stamp ## Measure the speed, as rat
 bench-cli: .venv/dev.stamp ## Measure how long a command takes to start, and tell whether it is too long
 	@$(PY) -m benchmarks.cli $(ARGS)
 
+faults: .venv/dev.stamp ## Kill, hang, cut and fill up what a server stands on, and see what holds
+	@$(PY) -m faults $(ARGS)
+
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-strip-extras \
 	--no-emit-index-url --custom-compile-command "make lock" pyproject.toml $(ARGS)
 
@@ -58,7 +61,7 @@ lock: ## Pin the dependencies again, with hashes (needs uv)
 clean: ## Remove what can be made again: environment, caches, builds; never your data
 	rm -rf .venv benchmarks/.venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache \
 		build dist
-	find api cli alembic tests tools -name __pycache__ -prune -exec rm -rf {} +
+	find api cli alembic faults tests tools -name __pycache__ -prune -exec rm -rf {} +
 
 clean-data: .venv/app.stamp ## Destroy the embedded database and the secret key in .apictl; asks first
 	@$(PY) -m tools.clean_data

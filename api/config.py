@@ -121,6 +121,13 @@ class Settings(BaseModel):
         float, Field(gt=0, le=60, description="Seconds to wait for the database to accept a connection.")
     ] = 3.0
     statement_timeout: Annotated[float, Field(gt=0, le=3600, description="Seconds that a statement may take.")] = 4.0
+    request_timeout: Annotated[
+        float, Field(ge=2, le=3600, description="Seconds that a request may take before 504; long work has no limit.")
+    ] = 8.0
+    drain_timeout: Annotated[
+        float,
+        Field(ge=0, le=300, description="Seconds that a server told to stop still answers, for balancers to notice."),
+    ] = 2.0
     max_body_bytes: Annotated[
         int, Field(ge=1024, le=1 << 30, description="Largest request body, in bytes; beyond it 413.")
     ] = 64 * 1024

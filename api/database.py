@@ -1,13 +1,16 @@
 """The declarative base and the engine. No table and no query belongs here."""
 
 import logging
+from asyncio import CancelledError
 from datetime import datetime
 from functools import partial
 from typing import Any, ClassVar, Final
 
 from sqlalchemy import Connection, DateTime, MetaData, Text, event
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from api.config import Settings
 from api.core.connecting import connect, log_statement, unprepared
@@ -58,9 +61,30 @@ def make_engine(url: str, settings: Settings, *, pool_size: int | None = None, p
         # Values of a failed statement may be personal or secret; they must not reach a log.
         hide_parameters=True,
     )
+    event.listen(engine.sync_engine, "handle_error", cut_off)
+    event.listen(engine.sync_engine, "close", close_at_once)
     if LOG.isEnabledFor(logging.INFO):
         log_what_it_does(engine)
     return engine
+
+
+def cut_off(context: ExceptionContext) -> None:
+    """Have a connection closed whose statement was not answered in time, and the pool's others made anew.
+
+    SQLAlchemy would ask for a ROLLBACK on it; and if the network forgot one of them, it forgot all.
+    """
+    if context.connection is not None and isinstance(context.original_exception, TimeoutError | CancelledError):
+        context.is_disconnect = context.invalidate_pool_on_disconnect = True
+        context.connection.info["cut_off"] = True
+
+
+def close_at_once(connection: Any, record: ConnectionPoolEntry) -> None:
+    """Close an idle connection without waiting for the database's consent: who knows whether it is still there?
+
+    What is cut off in the middle has two seconds, in which the database is told that nobody waits for its statement.
+    """
+    if not record.info.get("cut_off"):
+        connection.driver_connection.terminate()
 
 
 def log_what_it_does(engine: AsyncEngine) -> None:

@@ -78,6 +78,15 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
 # Balancers add what they like; and OAuth endpoints ignore what they do not know (RFC 6749, section 3.2).
 LENIENT: Final = (health, token_endpoint, oauth, device_authorization)
 
+# What may take longer than APICTL_REQUEST_TIMEOUT, and why. Its statements have their limits all the same, but where a
+# patient engine carries them out.
+LONG_WORK: Final = {
+    ("POST", "/v1/bulk/users"): "a file of any length is one transaction, by a patient engine",
+    ("POST", "/v1/plan"): "a state is compared as a whole, with accounts by the thousand",
+    ("POST", "/v1/apply"): "a state is applied as a whole or not at all",
+    ("POST", "/v1/migrations/upgrade"): "migrations take as long as they take, by a patient engine",
+}
+
 TAGS: Final = (
     {"name": "users", "description": "People and machines with an account; your own is `/v1/users/me`."},
     {"name": "files of users", "description": "Many users at once, CSV or JSONL."},
@@ -110,8 +119,10 @@ def create_app(settings: Settings | None = None, *, announce: bool = True) -> Fa
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with Runtime.open(app.state.settings) as runtime:
+        async with Runtime.open(app.state.settings) as runtime, deadlines.kept(app.state.settings.request_timeout):
             app.state.runtime = runtime
+            # Of the database, when it was last looked whether it can be served.
+            app.state.revisions = None
             async with (
                 announced(runtime) if announce else nullcontext(),
                 app.state.metrics.kept(runtime) if app.state.metrics else nullcontext(),
@@ -138,6 +149,8 @@ def create_app(settings: Settings | None = None, *, announce: bool = True) -> Fa
     )
     app.state.traces = provider_of(settings.otlp_endpoint) if settings.otlp_endpoint else None
     app.state.keys = Keys.load(settings)
+    deadlines = app.deadlines
+    app.long_work = LONG_WORK
     app.max_body_bytes = settings.max_body_bytes
     app.long_bodies["POST", "/v1/bulk/users"] = settings.max_import_bytes
     for path in ("/v1/plan", "/v1/apply"):

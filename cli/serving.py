@@ -177,7 +177,9 @@ def run_server(settings: "Config", listening: "list[socket.socket]") -> None:
     import signal
 
     import uvicorn
-    from uvicorn.supervisors import ChangeReload, Multiprocess
+    from uvicorn.supervisors import ChangeReload
+
+    from api.core import stopping
 
     # Children are started by `python -c`, which would look for modules in the current folder first.
     os.environ["PYTHONSAFEPATH"] = "1"
@@ -191,17 +193,7 @@ def run_server(settings: "Config", listening: "list[socket.socket]") -> None:
 
     ended: list[int] = []
 
-    class Server(uvicorn.Server):
-        def handle_exit(self, sig: int, frame: "FrameType | None") -> None:
-            if not self.should_exit:
-                super().handle_exit(sig, frame)
-                return
-            # Asked again: whoever is still connected is cut off. uvicorn's own way would tear down the application
-            # in the middle, with a traceback for each part of it.
-            for connection in list(self.server_state.connections):
-                connection.transport.abort()
-
-    class Workers(Multiprocess):
+    class Workers(stopping.Workers):
         # It returns when it was told to stop, or when a worker cannot start, and does not say which it was.
         def handle_int(self) -> None:
             ended.append(130)
@@ -216,7 +208,7 @@ def run_server(settings: "Config", listening: "list[socket.socket]") -> None:
             if hangs_up:
                 hang_up()
 
-    server = Server(settings)
+    server = stopping.Server(settings)
 
     def stop(number: int, _frame: "FrameType | None") -> None:
         ended.append(codes[signal.Signals(number)])

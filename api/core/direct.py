@@ -19,8 +19,8 @@ from sqlalchemy.sql.expression import Executable
 from api.config import Settings
 from api.core import spans
 from api.core.connecting import connect, log_statement
-from api.core.errors import DatabaseUnreachable
-from api.core.failures import DATABASE_ERRORS, IN_USE, translated
+from api.core.errors import DatabaseUnreachable, OutcomeUnknown
+from api.core.failures import DATABASE_ERRORS, IN_USE, is_cut_off, translated
 
 # Connections besides those of SQLAlchemy's pool: what is written waits for the disk, eight at a time.
 CONNECTIONS: Final = 8
@@ -37,10 +37,12 @@ class Statement:
 
     Attributes:
         executable: The statement, for whoever has a session.
+        repeatable: Whoever does not hear what came of it can just as well ask once more.
     """
 
-    def __init__(self, executable: Executable) -> None:
+    def __init__(self, executable: Executable, *, repeatable: bool = True) -> None:
         self.executable = executable
+        self.repeatable = repeatable
 
     @cached_property
     def text(self) -> str:
@@ -70,20 +72,23 @@ class Direct:
         awaited: How many wait for one.
     """
 
-    def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection]], timeout: float) -> None:
+    def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection]], timeout: float, places: int) -> None:
         self._connect = connect
         self._timeout = timeout
+        self._number = places
         self._idle: list[asyncpg.Connection] = []
         self._closing: set[asyncio.Task[None]] = set()
-        self._places = asyncio.Semaphore(CONNECTIONS)
+        self._places = asyncio.Semaphore(places)
         self._lookups: dict[Any, Lookup[Any, Any]] = {}
         self.in_use = self.awaited = 0
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, settings: Settings, **options: Any) -> AsyncIterator[Self]:
+    async def open(
+        cls, url: str, settings: Settings, *, places: int = CONNECTIONS, **options: Any
+    ) -> AsyncIterator[Self]:
         """Hold them for the length of a `with` block; each is opened, with these options, when it is first needed."""
-        direct = cls(partial(connect, url, settings, **options), settings.pool_timeout)
+        direct = cls(partial(connect, url, settings, **options), settings.pool_timeout, places)
         try:
             yield direct
         finally:
@@ -103,8 +108,15 @@ class Direct:
                 with spans.statement(statement.text):
                     rows: list[asyncpg.Record] = await connection.fetch(statement.text, *statement.arguments(values))
                 is_whole = True
-            except (asyncpg.PostgresError, asyncpg.InterfaceError):
-                is_whole = not connection.is_closed()
+            except BaseException as error:
+                is_refused = isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError)
+                is_whole = is_refused and not connection.is_closed()
+                if not is_whole and isinstance(error, Exception):
+                    # What cut this one off may have cut off the others too: nobody is to find out one by one.
+                    self._leave(*self._idle)
+                    self._idle.clear()
+                if not statement.repeatable and is_cut_off(error):
+                    raise OutcomeUnknown from error
                 raise
             finally:
                 if is_whole:
@@ -114,17 +126,18 @@ class Direct:
                 self._give_back()
             return rows
 
-    def _leave(self, connection: asyncpg.Connection) -> None:
-        """Close a connection whose statement was cut off: nobody else is to wait until the database has heard of it."""
-        closing = asyncio.create_task(close(connection))
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
+    def _leave(self, *connections: asyncpg.Connection) -> None:
+        """Close connections that were cut off: nobody else is to wait until the database has heard of it."""
+        for connection in connections:
+            closing = asyncio.create_task(close(connection))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     async def _end(self) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(self._timeout):
                 # What nobody waits for any more has its connection still.
-                for _ in range(CONNECTIONS):
+                for _ in range(self._number):
                     await self._places.acquire()
         await asyncio.gather(*(lookup.ended() for lookup in self._lookups.values()))
         await asyncio.gather(*self._closing, *(close(connection) for connection in self._idle))
@@ -226,7 +239,9 @@ class Lookup(Generic[K, V]):
         self._is_due = False
 
     async def ended(self) -> None:
-        """Wait for what is under way, whoever asked for it."""
+        """End what is still under way, whoever asked for it."""
+        for task in self._running:
+            task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
 
     def ask(self, key: K) -> "asyncio.Future[V | None]":

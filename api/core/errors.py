@@ -256,6 +256,35 @@ class DatabaseTimeout(ApictlError):
     default_retry_after = 1
 
 
+class RequestTimeout(ApictlError):
+    """A request took longer than it may; what it had not committed was undone."""
+
+    kind = Kind.TIMEOUT
+    code = "request-timeout"
+    title = "The request took too long, and was cut off"
+    default_hint = "try again; if it stays so, look at the database's load"
+    default_retry_after = 1
+
+
+class OutcomeUnknown(ApictlError):
+    """The database was told to commit, and was not heard of again in time."""
+
+    kind = Kind.TIMEOUT
+    code = "outcome-unknown"
+    title = "It may have been done, or not: the database's answer did not come"
+    default_hint = "look whether it was done, before you do it again"
+    default_retry_after = 1
+
+
+class Stopping(ApictlError):
+    """The server was told to stop: whoever shares out requests is to ask another one."""
+
+    kind = Kind.UNAVAILABLE
+    code = "stopping"
+    title = "This server is about to stop"
+    default_retry_after = 1
+
+
 class Busy(ApictlError):
     """The process has as much of this work queued as it takes."""
 

@@ -1,5 +1,6 @@
 """How the database's failures become ours: the last resort behind the rules that each statement decides."""
 
+import asyncio
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -62,6 +63,18 @@ def is_the_driver_s(error: BaseException) -> bool:
         str(frame.f_globals.get("__name__")).partition(".")[0] in {"asyncpg", "sqlalchemy"}
         for frame, _ in traceback.walk_tb(error.__traceback__)
     )
+
+
+def is_cut_off(error: BaseException) -> bool:
+    """Tell whether what was sent may have been done all the same: the database's answer to it did not come."""
+    if isinstance(error, PoolTimeout) or not isinstance(error, (asyncio.CancelledError, *DATABASE_ERRORS)):
+        return False
+    cause = (error.orig and (error.orig.__cause__ or error.orig)) if isinstance(error, DBAPIError) else error
+    state = getattr(cause, "sqlstate", None)
+    if state is None:
+        # What asyncpg refuses to send.
+        return not isinstance(cause, AsyncpgInterfaceError)
+    return str(state).startswith(("08", "57P"))
 
 
 def translate(error: BaseException) -> ApictlError | None:
@@ -129,6 +142,9 @@ BY_SQLSTATE: Final[tuple[tuple[str, Callable[[str], ApictlError]], ...]] = (
     ("54", lambda _: InvalidInput("A value is too large for its column")),
     ("23", lambda _: Conflict()),
     ("25006", lambda words: DatabaseUnreachable("The database is read-only", cause=words, hint=TO_PRIMARY)),
+    # A transaction, or the pause in one, was longer than the database allows.
+    ("25P03", lambda words: DatabaseTimeout(cause=words)),
+    ("25P04", lambda words: DatabaseTimeout(cause=words)),
     ("42501", lambda words: BadSettings("The database's role lacks a permission", cause=words, hint=GRANT)),
     ("08", lambda words: DatabaseUnreachable(cause=words)),
     ("53100", lambda words: DatabaseUnreachable("The database's disk is full", cause=words, hint="make room there")),

@@ -3,6 +3,7 @@
 Pure ASGI; Starlette's BaseHTTPMiddleware would cost most of the throughput.
 """
 
+import asyncio
 import os
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -18,7 +19,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.core import logs
-from api.core.errors import ApictlError, BadRequest, BodyTooLarge, InvalidInput, RouteNotFound
+from api.core.deadlines import Deadlines
+from api.core.errors import ApictlError, BadRequest, BodyTooLarge, InvalidInput, RequestTimeout, RouteNotFound
 from api.core.headers import Headers
 from api.core.hosts import Hosts
 from api.core.plans import NoPlanError, Plan
@@ -27,6 +29,7 @@ from api.core.watch import watched
 
 REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 HTTP_1: Final = ("1.0", "1.1")
+LAST: Final = (b"connection", b"close")
 Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 
@@ -41,6 +44,11 @@ class Application(FastAPI):
         self.long_bodies: dict[tuple[str, str], int] = {}
         self.hosts = Hosts(public_url, allowed_hosts)
         self.headers = Headers(is_https=public_url.startswith("https:"))
+        self.deadlines = Deadlines()
+        # By method and path: what has no deadline, and why.
+        self.long_work: Mapping[tuple[str, str], str] = {}
+        # Told to stop: each connection is to end with the answer that it has coming, and others are to be asked.
+        self.draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request: as FastAPI does, without looking each time whether somebody traces requests."""
@@ -71,12 +79,12 @@ class Front:
     def __init__(self, app: Application, usual: ASGIApp) -> None:
         self._app = app
         self._usual = usual
-        self._plans = Plans(iter_route_contexts(app.routes))
+        self._plans = Plans(iter_route_contexts(app.routes), app.long_work)
         self._known = app.hosts.known
         self._added_to = app.headers.added_to
 
     # In one piece: another call would be a part of each request that can be measured.
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: PLR0912 - see above
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._usual(scope, receive, send)
             return
@@ -115,21 +123,55 @@ class Front:
                 receive = counted(receive, most)
         found = None if self._app.dependency_overrides else self._plans.find(scope)
         if found is None:
-            await self._usual(scope, receive, self._marked(send, request_id, scope))
+            await self._go_the_usual_way(scope, receive, send, request_id)
             return
         plan, scope["path_params"] = found
+        await self._go_by(plan, scope, receive, send, request_id)
+
+    async def _go_by(self, plan: Plan, scope: Scope, receive: Receive, send: Send, request_id: bytes) -> None:
+        """Answer by a plan."""
         scope["route"] = plan.route
         request = Request(scope, receive, send)
+        deadlines, task = self._app.deadlines, asyncio.current_task()
+        if not plan.is_long:
+            deadlines.under_way[task] = deadlines.now
         try:
             answered = await plan.handle(request)
+        except asyncio.CancelledError:
+            if not deadlines.ended(task):
+                raise
+            answered = response(RequestTimeout(), scope)
         except Exception as error:
+            deadlines.ended(task)
             handle, is_known = self._handler(error)
             await self._whole(await handle(request, error), request_id, scope)(scope, receive, send)
             if not is_known:
                 # The server logs its traceback.
                 raise
-        else:
-            await self._whole(answered, request_id, scope)(scope, receive, send)
+            return
+        finally:
+            deadlines.ended(task)
+        await self._whole(answered, request_id, scope)(scope, receive, send)
+
+    async def _go_the_usual_way(self, scope: Scope, receive: Receive, send: Send, request_id: bytes) -> None:
+        """Have FastAPI answer, in the same time."""
+        deadlines, task = self._app.deadlines, asyncio.current_task()
+        mark = self._marked(send, request_id, scope)
+
+        async def begin(message: Message) -> None:
+            deadlines.ended(task)
+            await mark(message)
+
+        if (scope["method"], scope["path"]) not in self._app.long_work:
+            deadlines.under_way[task] = deadlines.now
+        try:
+            await self._usual(scope, receive, begin)
+        except asyncio.CancelledError:
+            if not deadlines.ended(task):
+                raise
+            await response(RequestTimeout(), scope)(scope, receive, mark)
+        finally:
+            deadlines.ended(task)
 
     def _host(self, scope: Scope, host: bytes | None) -> ApictlError | None:
         """Return why a request is not for this server; None if it is."""
@@ -156,6 +198,8 @@ class Front:
         state = scope["state"]
         state["status"] = answered.status_code
         answered.raw_headers = self._added_to(answered.raw_headers, request_id, is_undone="dry_run" in state)
+        if self._app.draining:
+            answered.raw_headers.append(LAST)
         return answered
 
     def _marked(self, send: Send, request_id: bytes, scope: Scope) -> Send:
@@ -165,7 +209,10 @@ class Front:
             if message["type"] == "http.response.start":
                 state = scope["state"]
                 state["status"] = message["status"]
-                message["headers"] = self._added_to([*message["headers"]], request_id, is_undone="dry_run" in state)
+                given = [*message["headers"]]
+                message["headers"] = self._added_to(given, request_id, is_undone="dry_run" in state)
+                if self._app.draining:
+                    message["headers"].append(LAST)
             await send(message)
 
         return mark
@@ -212,7 +259,7 @@ def odd_path(scope: Scope) -> ApictlError | None:
 class Plans:
     """The plans of an application's routes, by method and path."""
 
-    def __init__(self, contexts: Iterable[RouteContext]) -> None:
+    def __init__(self, contexts: Iterable[RouteContext], long_work: Mapping[tuple[str, str], str]) -> None:
         self._fixed: dict[tuple[str, str], Plan | None] = {}
         # By how a path begins, in the order of the routes.
         self._patterns: dict[str, list[tuple[str, RouteContext, Plan | None]]] = {}
@@ -223,6 +270,8 @@ class Plans:
                 plan = None
             path = context.path or ""
             for method in sorted(context.methods or ()):
+                if plan is not None and (method, path) in long_work:
+                    plan.is_long = True
                 if "{" not in path:
                     self._fixed.setdefault((method, path), plan)
                 else:

@@ -88,6 +88,8 @@ class Plan:
         if not is_usual or context.stream_item_field is not None:
             raise NoPlanError
         self.route = route
+        # It has no deadline.
+        self.is_long = False
         self._field = context.response_field
         # As `serialize_json` of it takes them.
         self._shape = {

@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from api.config import Settings
 from api.core.connecting import unprepared
 from api.core.direct import Direct
-from api.core.errors import ApictlError, Busy
-from api.core.failures import translated
+from api.core.errors import ApictlError, Busy, OutcomeUnknown
+from api.core.failures import is_cut_off, translated
 from api.core.passwords import Passwords
 from api.core.valkey import Valkey
 from api.database import make_engine
@@ -22,6 +22,8 @@ from api.postgres.embedded import EmbeddedPostgres
 # Of one kind at once in a process, and how many seconds the others wait for their turn.
 AT_ONCE: Final = 3
 PATIENCE: Final = 2.0
+# Seconds in which the database answers whoever asks whether it is there, or counts as gone.
+SPARE_SECONDS: Final = 1.0
 
 
 class Turn:
@@ -94,6 +96,22 @@ def held_database(settings: Settings, *, create: bool = False) -> Iterator[str]:
         yield lease.url
 
 
+async def commit(session: AsyncSession) -> None:
+    """Commit a session's work.
+
+    Raises:
+        OutcomeUnknown: It may be committed or not: its answer did not come, or not in time.
+    """
+    # What is still to be written is no part of that question.
+    await session.flush()
+    try:
+        await session.commit()
+    except BaseException as error:
+        if is_cut_off(error):
+            raise OutcomeUnknown from error
+        raise
+
+
 @dataclass(frozen=True, slots=True)
 class Runtime:
     """The process's own resources; services get what they need of it by constructor.
@@ -103,6 +121,7 @@ class Runtime:
         database_url: The URL in use: the configured one, or the embedded server's.
         engine: The pool that requests share.
         direct: For what every request asks.
+        spare: One connection that no request can take: for whoever asks whether the database is there.
         passwords: Policy and hashing.
         valkey: What all processes share besides the database, if the settings name one.
         turn: For what comes by the hundred, so that others come between.
@@ -114,6 +133,7 @@ class Runtime:
     database_url: str
     engine: AsyncEngine
     direct: Direct
+    spare: Direct
     passwords: Passwords
     valkey: Valkey | None = None
     turn: Turn = field(default_factory=Turn)
@@ -143,14 +163,23 @@ class Runtime:
                 stack.push(database.__exit__)
             engine = make_engine(url, settings, pool_size=pool_size)
             stack.push_async_callback(engine.dispose)
-            direct = await stack.enter_async_context(Direct.open(url, settings, **unprepared(pool_size)))
+            options = unprepared(pool_size)
+            direct = await stack.enter_async_context(Direct.open(url, settings, **options))
+            options |= {"timeout": SPARE_SECONDS, "command_timeout": SPARE_SECONDS}
+            spare = await stack.enter_async_context(Direct.open(url, settings, places=1, **options))
             passwords = Passwords(min_length=settings.password_min_length)
             stack.callback(passwords.close)
             valkey = Valkey.of(settings)
             if valkey is not None:
                 stack.push_async_callback(valkey.close)
             yield cls(
-                settings=settings, database_url=url, engine=engine, direct=direct, passwords=passwords, valkey=valkey
+                settings=settings,
+                database_url=url,
+                engine=engine,
+                direct=direct,
+                spare=spare,
+                passwords=passwords,
+                valkey=valkey,
             )
 
     @asynccontextmanager
@@ -183,11 +212,11 @@ class Runtime:
                 try:
                     yield session
                 except commit_on:
-                    await session.commit()
+                    await commit(session)
                     raise
                 # Who has asked nothing has nothing to end, and no connection to give back.
                 if session.in_transaction():
-                    await (session.rollback() if rollback else session.commit())
+                    await (session.rollback() if rollback else commit(session))
             finally:
                 if session.in_transaction():
                     # To its end, whoever is cancelled: as SQLAlchemy's own `async with` does it.

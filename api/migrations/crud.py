@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Row, delete, func, select, text
+from sqlalchemy import Row, column, delete, func, select, table, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
@@ -12,12 +12,15 @@ from sqlalchemy.orm import load_only
 
 from api.audit.models import AuditEntry
 from api.core.actor import Actor
+from api.core.direct import Statement
 from api.migrations.models import AppliedMigration, Server
 
 LOCK: Final = "apictl:migrations"
 RUNS: Final = "schema"
 # A server that has not been seen for so long is gone, or sees as little of the database.
 LIVES: Final = timedelta(seconds=60)
+# By the process's own connection for such questions.
+REVISIONS: Final = Statement(select(column("version_num")).select_from(table("alembic_version")))
 
 
 async def exists(executor: AsyncSession | AsyncConnection, *tables: str) -> bool:
@@ -164,5 +167,7 @@ async def count(session: AsyncSession, rows: str, *, most: int) -> int | None:
     try:
         found = await session.scalar(text(f"SELECT count(*) FROM (SELECT FROM {rows} LIMIT {most + 1}) AS few"))  # noqa: S608
     except (DBAPIError, TimeoutError):
+        # A connection that was too slow is gone; the next statement gets another one.
+        await session.rollback()
         return None
     return int(found or 0)

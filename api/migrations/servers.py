@@ -21,6 +21,8 @@ from api.migrations.revisions import Revision, chain, head
 log: Final = logging.getLogger("apictl")
 # Seconds; a third of what a server may be silent before it counts as gone.
 BEAT: Final = crud.LIVES.total_seconds() / 3
+# Seconds that a server that stops has for it.
+FAREWELL: Final = 2.0
 
 
 @asynccontextmanager
@@ -35,8 +37,9 @@ async def announced(runtime: Runtime) -> AsyncIterator[None]:
         beating.cancel()
         with suppress(asyncio.CancelledError):
             await beating
-        with suppress(ApictlError):
-            async with runtime.transaction() as session:
+        # Who is not forgotten now is so in a minute.
+        with suppress(ApictlError, TimeoutError):
+            async with asyncio.timeout(FAREWELL), runtime.transaction() as session:
                 await crud.forget_server(session, server_id)
 
 

@@ -1,10 +1,12 @@
 """Where a database stands, seen from this version of the code. Alembic is not needed for that."""
 
+import asyncio
 from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.core.errors import ApictlError, Conflict, Kind, SchemaBehind
+from api.core.errors import ApictlError, Conflict, DatabaseTimeout, DatabaseUnreachable, Kind, SchemaBehind
+from api.core.runtime import SPARE_SECONDS, Runtime
 from api.migrations import crud
 from api.migrations.revisions import BrokenMigrations, Revision, chain, head
 from api.migrations.schemas import MigrationRead, MigrationState
@@ -172,6 +174,33 @@ def downwards(current: str | None, to: str | None) -> tuple[str | None, list[Rev
             f"The database is at {current}: going back does not lead to {target}", hint="apictl migrate --to"
         )
     return target, list(reversed(there[ids.index(target) + 1 :] if target else there))
+
+
+async def require_served(runtime: Runtime, known: list[str] | None) -> list[str] | None:
+    """Go on only if requests can be served: the database answers, and this code can work on its schema.
+
+    It is asked on a connection that no request can take, and for more than its revision only if that is neither this
+    code's nor the one that was looked into before (`known`, which an earlier call returned).
+
+    Raises:
+        DatabaseUnreachable: It does not answer in time.
+        SchemaBehind: Migrations are pending.
+        DatabaseNewer: The database is ahead, and not known to have only been added to.
+    """
+    revisions = None
+    try:
+        async with asyncio.timeout(SPARE_SECONDS):
+            revisions = [row["version_num"] for row in await runtime.spare.fetch_shared(crud.REVISIONS)]
+    except SchemaBehind:
+        # There is no such table: what there is, `state` looks at.
+        pass
+    except (TimeoutError, DatabaseTimeout) as error:
+        # A database that hangs is as far away as one that is gone.
+        raise DatabaseUnreachable(f"The database did not answer within {SPARE_SECONDS:g} s") from error
+    if revisions is None or revisions not in ([head()], known):
+        async with runtime.transaction(readonly=True) as session:
+            await require_head(session)
+    return revisions
 
 
 async def require_head(session: AsyncSession, *, exactly: bool = False) -> None:

@@ -72,7 +72,8 @@ CREATE: Final = Statement(
             actor=bindparam("entry_actor", type_=Text()),
             actor_user_id=bindparam("entry_actor_id", type_=Uuid()),
         )
-    )
+    ),
+    repeatable=False,
 )
 
 

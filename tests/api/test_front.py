@@ -19,7 +19,7 @@ from api.config import Settings
 from api.core.answers import flat, plain, plainly
 from api.core.front import Application, Plans
 from api.core.plans import NoPlanError, Plan
-from api.main import ROUTERS, create_app
+from api.main import LONG_WORK, ROUTERS, create_app
 
 JSON = {"Content-Type": "application/json"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -100,7 +100,7 @@ async def test_both_ways_change_alike(app: FastAPI, admin: httpx2.AsyncClient) -
 
 
 def test_every_route_of_ours_has_a_plan(application: FastAPI) -> None:
-    plans = Plans(iter_route_contexts(application.routes))
+    plans = Plans(iter_route_contexts(application.routes), LONG_WORK)
     without = []
     for context in iter_route_contexts(application.routes):
         if isinstance(context.original_route, APIRoute) and context.original_route.include_in_schema:
@@ -223,7 +223,7 @@ def test_what_no_plan_knows_goes_the_usual_way(call: Any) -> None:
     (context,) = (found for found in iter_route_contexts(app.routes) if found.path == "/x")
     with pytest.raises(NoPlanError):
         Plan(context)
-    assert Plans([context]).find({"method": "GET", "path": "/x"}) is None
+    assert Plans([context], {}).find({"method": "GET", "path": "/x"}) is None
 
 
 class Marked:

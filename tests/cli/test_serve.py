@@ -21,13 +21,16 @@ import pytest
 from api.config import Settings
 from api.core.errors import BadSettings
 from api.core.secret_key import refuse_weak
+from api.core.stopping import turn_away
 from api.postgres.layout import locate
 from api.urls import is_server_url
+from api.users.models import User
 from cli.context import Call
 from cli.serving import listen
-from tests.conftest import PASSWORD
+from tests.conftest import PASSWORD, SUPERUSER
 from tests.postgres.machine import processes, until
 from tests.support.cases import THOROUGH
+from tests.support.postgres import somebody_waits
 from tests.support.processes import APICTL, Apictl, bare_environment
 from tests.support.server import resident, serving
 
@@ -325,6 +328,73 @@ def test_serve_answers_until_it_is_told_to_stop(
     assert "Traceback" not in printed
     with pytest.raises(urllib.error.URLError):
         server.get("/health/live")
+
+
+async def is_let_in(client: httpx2.AsyncClient) -> bool:
+    try:
+        return (await client.get("/health/live")).status_code == 200
+    except httpx2.ConnectError:
+        return False
+
+
+@pytest.mark.parametrize("workers", ["1", *["2"] * THOROUGH])
+async def test_sigterm_lets_balancers_notice_and_everybody_have_their_answer(
+    apictl: Apictl, environment: dict[str, str], database: asyncpg.Connection, superuser: User, workers: str
+) -> None:
+    """It is not ready, answers all the same, and ends each connection with an answer; what is under way ends well."""
+    line = ["create-api-key", SUPERUSER, "--name", "x", "--scope", "users:write", "--fields", "key", "-o", "csv"]
+    key = (await apictl(*line, environment=environment)).out.split()[-1]
+    environment["APICTL_DRAIN_TIMEOUT"] = "1"
+    with serving("serve", "--workers", workers, environment=environment, start=apictl.start) as server:
+        async with httpx2.AsyncClient(base_url=server.url, trust_env=False, timeout=30) as client:
+            assert (await client.get("/health/ready")).status_code == 200
+            await database.execute("BEGIN; LOCK users IN SHARE MODE")
+            headers = {"Authorization": f"Bearer {key}"}
+            slow = asyncio.create_task(client.post("/v1/users", json={"email": "ada@example.com"}, headers=headers))
+            await somebody_waits(database)
+            server.process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(10):
+                while (ready := await client.get("/health/ready")).status_code == 200:
+                    await asyncio.sleep(0.02)
+            assert (ready.status_code, ready.json()["code"], ready.headers["Connection"]) == (503, "stopping", "close")
+            for path, status in (("/health/live", 200), ("/v1/nothing", 404), ("/v1/users", 401), ("/docs", 200)):
+                answer = await client.get(path)
+                assert (answer.status_code, answer.headers["Connection"]) == (status, "close"), path
+            # Then nobody is let in, although one request is still under way.
+            async with asyncio.timeout(10):
+                while await is_let_in(client):
+                    pass
+            assert not slow.done()
+            await database.execute("COMMIT")
+            assert (await slow).status_code == 201
+        code, printed = await asyncio.to_thread(server.end)
+    assert (code, "Traceback" in printed) == (143, False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a program say that")
+def test_who_comes_while_a_socket_is_closed_is_not_let_in() -> None:
+    """Nor refused: they knock again. Who was let in already is still there."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as door,
+        socket.create_connection(door.getsockname()) as early,
+    ):
+        turn_away(door)
+        with pytest.raises(TimeoutError):
+            socket.create_connection(door.getsockname(), timeout=0.1)
+        early.sendall(b"x")
+        door.settimeout(5)
+        accepted, _ = door.accept()
+        with accepted:
+            assert accepted.recv(1) == b"x"
+
+
+def test_sigterm_again_ends_the_wait(apictl: Apictl, environment: dict[str, str]) -> None:
+    environment["APICTL_DRAIN_TIMEOUT"] = "60"
+    with serving("serve", environment=environment, start=apictl.start) as server:
+        assert server.get("/health/ready")[0] == 200
+        server.process.send_signal(signal.SIGTERM)
+        until(lambda: server.get("/health/ready")[0] == 503, "it did not begin to stop")
+        assert server.end()[0] == 143
 
 
 def test_a_quiet_server_says_nothing(apictl: Apictl, environment: dict[str, str]) -> None:

@@ -1,6 +1,6 @@
 """A door reports success only after the commit, and what failed leaves nothing behind."""
 
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 import httpx2
@@ -42,6 +42,51 @@ async def test_a_failing_commit_is_no_success(
     assert (ended.code, ended.out) == (exit_code, "")
     assert await database.fetch("SELECT * FROM users") == before
     assert await database.fetchval("SELECT count(*) FROM audit_entries WHERE action = 'user.create'") == 1
+
+
+RAISED: Final = """
+CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN RAISE EXCEPTION 'a row of somebody''s' USING ERRCODE = '{state}'; END $$
+"""
+# Class by class, as the appendix of PostgreSQL's manual has them.
+MEANINGS: Final = {
+    (422, "invalid-input"): "22001 22003 22007 22021 22P02 22P05 54000 54001",
+    (409, "conflict"): "23502 23503 23505 23514 23P01",
+    (503, "database-unreachable"): "40001 40P01 53000 53100 53200 53300 53400 25006 58000 58030",
+    (504, "database-timeout"): "55P03 57014 25P03 25P04",
+    (503, "schema-behind"): "42P01 42703",
+    (503, "bad-settings"): "42501 28000 3D000",
+    (500, "internal-error"): "P0001 XX000 42601 0A000",
+}
+NOT_RETRIED: Final = {"invalid-input", "conflict", "bad-settings", "internal-error"}
+# The connection is gone in the middle: to read is to try again, and who commits in the same breath cannot know.
+GONE: Final = "08000 08003 08006 57P01 57P02 57P03 57P05"
+
+
+async def test_every_class_of_failures_has_one_meaning(admin: httpx2.AsyncClient, database: asyncpg.Connection) -> None:
+    """Raised by PostgreSQL itself, in a transaction and in a single statement: status, code, form, Retry-After."""
+    await database.execute(RAISED.format(state="P0001"))
+    await database.execute(
+        "CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON users FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+    before = await database.fetch("SELECT * FROM users")
+    expected = {state: meaning for meaning, states in MEANINGS.items() for state in states.split()}
+    for state in [*expected, *GONE.split()]:
+        await database.execute(RAISED.format(state=state))
+        for way in ("PATCH", "POST"):
+            if way == "POST":
+                answer = await admin.post("/v1/users", json={"email": "ada@example.com"})
+                gone = (504, "outcome-unknown")
+            else:
+                answer = await admin.patch("/v1/users/me", json={"full_name": "x"})
+                gone = (503, "database-unreachable")
+            problem = answer.json()
+            assert (answer.status_code, problem["code"]) == expected.get(state, gone), (state, way)
+            assert answer.headers["Content-Type"] == "application/problem+json"
+            assert ("Retry-After" in answer.headers) == (problem["code"] not in NOT_RETRIED), (state, way)
+            # What PostgreSQL said is for the log.
+            assert "somebody" not in answer.text
+    assert await database.fetch("SELECT * FROM users") == before
 
 
 async def test_reads_are_single_statements_without_a_transaction(

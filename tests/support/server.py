@@ -66,7 +66,8 @@ def serving(
     with NamedTemporaryFile() as log, Path(os.devnull).open("rb") as nothing:
         line = [*arguments, "--port", str(port)]
         files = (nothing.fileno(), log.fileno(), log.fileno())
-        env = {**environment, "PYTHONUNBUFFERED": "1"}
+        # No balancer has to notice that it stops.
+        env = {"APICTL_DRAIN_TIMEOUT": "0", **environment, "PYTHONUNBUFFERED": "1"}
         if start is None:
             process = from_nothing([str(APICTL), *line], files, env=env, cwd=cwd, terminal=False)
         else:
