@@ -1,6 +1,7 @@
 """The application: every feature's router, one line each, and what the process opens and closes."""
 
 import importlib.util
+import logging
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
@@ -27,10 +28,12 @@ from api.devices.router import oauth as device_authorization
 from api.devices.router import router as devices
 from api.factors.router import router as factors
 from api.health.router import router as health
+from api.mail.worker import working
 from api.migrations.router import router as migrations
 from api.migrations.servers import announced
 from api.oauth.router import router as oauth
 from api.roles.router import router as roles
+from api.self_service.router import router as self_service
 from api.service_accounts.router import router as service_accounts
 from api.signing_keys.router import router as signing_keys
 from api.state.router import router as state
@@ -40,6 +43,7 @@ from api.tokens.router import oauth as token_endpoint
 from api.tokens.router import router as tokens
 from api.users.router import router as users
 
+log: Final = logging.getLogger("apictl")
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     health,
     token_endpoint,
@@ -49,6 +53,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     devices,
     factors,
     users,
+    self_service,
     bulk,
     service_accounts,
     roles,
@@ -64,6 +69,10 @@ LENIENT: Final = (health, token_endpoint, oauth, device_authorization)
 
 TAGS: Final = (
     {"name": "users", "description": "People and machines with an account; your own is `/v1/users/me`."},
+    {
+        "name": "accounts by mail",
+        "description": "Registering, inviting, a forgotten password, and addresses: by a link that is good once.",
+    },
     {"name": "files of users", "description": "Many users at once, CSV or JSONL."},
     {"name": "tokens", "description": "Logging in, and the sessions that every access and refresh token hangs on."},
     {"name": "oauth", "description": "For OAuth clients and resource servers, by the RFCs."},
@@ -95,7 +104,10 @@ def create_app(settings: Settings | None = None, *, announce: bool = True) -> Fa
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with Runtime.open(app.state.settings) as runtime:
             app.state.runtime = runtime
-            async with announced(runtime) if announce else nullcontext():
+            async with (
+                announced(runtime) if announce else nullcontext(),
+                working(runtime, app.state.keys.links) if sends_mail(app.state.settings) else nullcontext(),
+            ):
                 yield
 
     app = Application(
@@ -120,6 +132,13 @@ def create_app(settings: Settings | None = None, *, announce: bool = True) -> Fa
         app.include_router(router, dependencies=[] if router in LENIENT else [Depends(require_read)])
     install_docs(app)
     return app
+
+
+def sends_mail(settings: Settings) -> bool:
+    """Tell whether a server sends the mails that are queued; where it cannot, the log says so."""
+    if settings.work_in_serve and settings.mail_url is None:
+        log.info("APICTL_SMTP_URL is not set: no mail is sent from here")
+    return settings.work_in_serve and settings.mail_url is not None
 
 
 def install_docs(app: FastAPI) -> None:

@@ -5,6 +5,7 @@ from api.audit import models as audit
 from api.database import Base
 from api.devices import models as devices
 from api.factors import models as factors
+from api.mail import models as mail
 from api.migrations import models as migrations
 from api.roles import models as roles
 from api.signing_keys import models as signing_keys
@@ -17,6 +18,7 @@ __all__ = [
     "audit",
     "devices",
     "factors",
+    "mail",
     "metadata",
     "migrations",
     "roles",
