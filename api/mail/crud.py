@@ -9,6 +9,7 @@ from sqlalchemy import Integer, cast, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.core.direct import Statement
 from api.mail.links import LIFETIME, Kind
 from api.mail.models import Mail
 from api.users.models import User
@@ -20,8 +21,13 @@ KEPT: Final = timedelta(days=7)
 USABLE: Final = (Mail.used_at.is_(None), Mail.expires_at > func.now())
 
 
+# Asked again and again, by processes that have nothing to do.
+DUE: Final = Statement(select(Mail.id).where(Mail.due_at <= func.now()).limit(1))
+
+
 async def add(session: AsyncSession, kind: Kind, address: str, **values: Any) -> bool:
     """Queue a mail; False if one of the kind was queued for the address in this minute."""
+    await clean(session)
     minute = cast(func.floor(func.extract("epoch", func.now()) / 60), Integer)
     statement = insert(Mail).values(kind=kind, address=address, minute=minute, **values).on_conflict_do_nothing()
     return await session.scalar(statement.returning(Mail.id)) is not None

@@ -12,6 +12,8 @@ from string import Template
 from typing import Final
 from uuid import UUID
 
+# As SMTP has them at most (RFC 5321): a link that is cut in two cannot be copied from a file.
+WHOLE_LINES: Final = SMTP.clone(max_line_length=998)
 TEMPLATES: Final = Path(__file__).parent / "templates"
 STYLE: Final = (
     "display:inline-block;padding:10px 18px;border-radius:8px;background:#087443;color:#fff;text-decoration:none;"
@@ -33,7 +35,7 @@ def letter(name: str, *, mail_id: UUID, sender: Address, to: str, at: datetime, 
     # Raises KeyError for a name that nobody gives, which a test of every template would find.
     said = Template((TEMPLATES / f"{name}.txt").read_text(encoding="utf-8")).substitute(values)
     subject, _, text = said.partition("\n\n")
-    message = EmailMessage(policy=SMTP)
+    message = EmailMessage(policy=WHOLE_LINES)
     message["Subject"] = subject.removeprefix("Subject: ")
     message["From"] = sender
     message["To"] = Address(addr_spec=to)
@@ -41,9 +43,8 @@ def letter(name: str, *, mail_id: UUID, sender: Address, to: str, at: datetime, 
     message["Message-ID"] = f"<{mail_id}@{sender.domain}>"
     # Nobody's "I am on holiday" comes back (RFC 3834).
     message["Auto-Submitted"] = "auto-generated"
-    # No line of it is too long for SMTP, whatever a name is made of.
-    message.set_content(text, cte="quoted-printable")
-    message.add_alternative(as_html(subject.removeprefix("Subject: "), text), subtype="html", cte="quoted-printable")
+    message.set_content(text)
+    message.add_alternative(as_html(subject.removeprefix("Subject: "), text), subtype="html")
     return message
 
 

@@ -83,7 +83,9 @@ class Sender:
                     hostname=self._url.hostname,
                     port=self._url.port,
                     username=unquote(self._url.username) if self._url.username else None,
-                    password=unquote(self._url.password) if self._url.password else None,
+                    password=unquote(self._url.password or "") if self._url.username else None,
+                    # By default it asks for the name of this machine, which may not answer, and is nobody's business.
+                    local_hostname=self.address.domain,
                     use_tls=self._url.scheme == "smtps",
                     start_tls=self._url.scheme == "smtp+starttls",
                     timeout=PATIENCE,

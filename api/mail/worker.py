@@ -8,17 +8,18 @@ between a server's yes and the note of it; both are the same message, with the s
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.audit import crud as audit
 from api.core.actor import Actor
+from api.core.errors import ApictlError
 from api.core.runtime import Runtime
 from api.mail import crud
 from api.mail.letters import letter
@@ -57,6 +58,13 @@ class Tally:
     last_error: str = ""
 
 
+class Whom(NamedTuple):
+    """The account that a mail is about, and the one that has its address."""
+
+    user: User | None
+    holder: User | None
+
+
 class Worker:
     """Sends what is queued."""
 
@@ -77,53 +85,68 @@ class Worker:
         self._stopping.set()
 
     async def drain(self) -> None:
-        """Send what is due now."""
-        while not self._stopping.is_set() and await self.send_one():
-            pass
+        """Send what is due now, one after the other."""
+        while not self._stopping.is_set() and (taken := await self._take()) is not None:
+            await self._deliver(*taken)
 
     async def run(self) -> None:
         """Send what is queued, until it is told to stop. Nothing that goes wrong ends it."""
-        await asyncio.gather(*(self._hand() for _ in range(HANDS)))
+        hands = asyncio.Semaphore(HANDS)
+        has_failed = False
+        async with asyncio.TaskGroup() as sending:
+            while not self._stopping.is_set():
+                await hands.acquire()
+                taken = None
+                try:
+                    if await self._runtime.direct.fetch(crud.DUE):
+                        taken = await self._take()
+                    has_failed = False
+                except Exception as error:  # noqa: BLE001 - the database may be away: it is asked again
+                    if not has_failed:
+                        log.warning("mail waits: %s", getattr(error, "detail", repr(error)))
+                    has_failed = True
+                if taken is None:
+                    hands.release()
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._stopping.wait(), PAUSE)
+                else:
+                    sending.create_task(self._deliver(*taken)).add_done_callback(lambda _: hands.release())
 
-    async def _hand(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                if await self.send_one():
-                    continue
-            except Exception as error:  # noqa: BLE001 - the database may be away; and a bug in one mail ends no other
-                log.warning("no mail could be sent: %s", getattr(error, "detail", repr(error)))
-            try:
-                async with asyncio.timeout(PAUSE):
-                    await self._stopping.wait()
-            except TimeoutError:
-                pass
-
-    async def send_one(self) -> bool:
-        """Send the mail that is due the longest; False if none is."""
+    async def _take(self) -> tuple[Mail, Whom | None] | None:
+        """Take the mail that is due the longest, and look whom it is for; None if none is due."""
         async with self._runtime.transaction() as session:
             mail = await crud.claim(session)
             if mail is None:
-                return False
-            found = await self._addressee(session, mail)
-            if found is None:
-                # Nobody has an account there, or not any more. Whoever asked was told nothing else.
-                await crud.remove(session, mail.id)
-                return True
+                return None
+            return mail, await self._addressee(session, mail)
+
+    async def _deliver(self, mail: Mail, whom: Whom | None) -> None:
+        """Send a mail that was taken, and note what came of it; whatever goes wrong, it is due again."""
         try:
-            await self._sender.send(self._letter(mail, *found))
+            if whom is not None:
+                await self._sender.send(self._letter(mail, whom))
+            async with self._runtime.transaction() as session:
+                if whom is None:
+                    # Nobody has an account there, or not any more. Whoever asked was told nothing else.
+                    await crud.remove(session, mail.id)
+                else:
+                    await crud.change(session, mail.id, due_at=None, sent_at=datetime.now(UTC), error="")
+                    self.tally.sent += 1
         except NotSent as error:
             await self._note_failure(mail, error)
-        else:
-            self.tally.sent += 1
-            async with self._runtime.transaction() as session:
-                await crud.change(session, mail.id, due_at=None, sent_at=datetime.now(UTC), error="")
-        return True
+        except ApictlError as error:
+            # The database is away; the mail is due again when its lease is over.
+            log.warning("mail %s (%s): %s", mail.id, mail.kind, error.detail)
+        except Exception as error:
+            # A bug of ours ends no other mail.
+            log.exception("mail %s (%s)", mail.id, mail.kind)
+            await self._note_failure(mail, NotSent(repr(error)))
 
-    async def _addressee(self, session: AsyncSession, mail: Mail) -> tuple[User | None, User | None] | None:
-        """Return the account that a mail is about, and who has its address; None if there is nobody to write to."""
+    async def _addressee(self, session: AsyncSession, mail: Mail) -> Whom | None:
+        """Return whom a mail is for; None if there is nobody to write to."""
         holder = await users.by_email(session, mail.address)
         if mail.kind in {"register", "invite"}:
-            return None, holder
+            return Whom(None, holder)
         if mail.user_id is not None:
             user = await users.by_id(session, mail.user_id)
         else:
@@ -137,12 +160,12 @@ class Worker:
                 session, Actor.nobody(request_id=mail.request_id), action="user.send_reset", target="user",
                 target_id=user.id, detail={"email": mail.address},
             )  # fmt: skip
-        return user, holder
+        return Whom(user, holder)
 
-    def _letter(self, mail: Mail, user: User | None, holder: User | None) -> EmailMessage:
+    def _letter(self, mail: Mail, whom: Whom) -> EmailMessage:
         url = self._runtime.settings.public_url
         name = mail.kind
-        if holder is not None and holder is not user and mail.kind in {"register", "invite", "change"}:
+        if whom.holder is not None and whom.holder is not whom.user and mail.kind in {"register", "invite", "change"}:
             name = "taken"
         values = {
             "site": urlsplit(url).netloc,
@@ -150,7 +173,7 @@ class Worker:
             "asked": f"{mail.created_at.astimezone(UTC):%d %B %Y, %H:%M} UTC",
             "page": f"{url}/reset-password",
             # In the fragment: no log, proxy or Referer sees it.
-            "link": f"{url}/{PAGES.get(mail.kind, '')}#{token(mail, user, self._key)}",
+            "link": f"{url}/{PAGES.get(mail.kind, '')}#{token(mail, whom.user, self._key)}",
         }
         return letter(
             name, mail_id=mail.id, sender=self._sender.address, to=mail.address, at=datetime.now(UTC), values=values
@@ -164,8 +187,12 @@ class Worker:
         then = "it is given up" if is_over else f"tried again in {delay} seconds"
         log.warning("mail %s (%s) was not sent: %s; %s", mail.id, mail.kind, error, then)
         due_at = None if is_over else datetime.now(UTC) + timedelta(seconds=delay)
-        async with self._runtime.transaction() as session:
-            await crud.change(session, mail.id, due_at=due_at, error=str(error))
+        try:
+            async with self._runtime.transaction() as session:
+                await crud.change(session, mail.id, due_at=due_at, error=str(error))
+        except ApictlError as unnoted:
+            # Then it is due when its lease is over.
+            log.warning("mail %s: %s", mail.id, unnoted.detail)
 
 
 @asynccontextmanager

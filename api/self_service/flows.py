@@ -70,7 +70,6 @@ class AccountLinks:
         if self._runtime.settings.mail_url is None:
             log.warning("somebody waits for a mail (%s), and APICTL_SMTP_URL is not set", kind)
         async with self._runtime.transaction() as session:
-            await crud.clean(session)
             await crud.add(session, kind, email, request_id=self._client.request_id)
         return Accepted()
 
@@ -78,13 +77,15 @@ class AccountLinks:
         """Make the account of a registration or an invitation, its address confirmed.
 
         Raises:
+            RegistrationClosed: Accounts are not made like this here, any more.
             InvalidLink: The link is not good, or no longer; or who invited them may not promise that any more.
             WeakPassword: The policy refuses the password; the link stays good.
             EmailTaken: Somebody has made an account with the address meanwhile.
         """
-        mail, _ = await self._found(given.token, "register", "invite")
-        if self._runtime.settings.registration == "closed":
+        setting = self._runtime.settings.registration
+        if setting == "closed":
             raise RegistrationClosed
+        mail, _ = await self._found(given.token, "invite", *(("register",) if setting == "open" else ()))
         full_name = mail.detail.get("full_name", "") if given.full_name is None else given.full_name
         new = UserCreate(email=mail.address, full_name=full_name)
         hashed = await self._runtime.passwords.hash(given.password, personal=[new.email, new.full_name])
@@ -130,7 +131,7 @@ class AccountLinks:
             if mail.kind == "verify":
                 return await self._verified(session, actor, locked, "user.verify_email")
             # To the address that will log nobody in any more.
-            await crud.add(session, "changed", actor.name, user_id=locked.id)
+            await crud.add(session, "changed", user.email or "", user_id=locked.id)
             try:
                 return await self._verified(session, actor, locked, "user.change_email", email=mail.address)
             except IntegrityError:

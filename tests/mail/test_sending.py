@@ -22,6 +22,7 @@ from api.mail import letters, sending
 from api.mail.worker import ATTEMPTS, PAGES
 from api.users.models import User
 from tests.conftest import SUPERUSER
+from tests.migrations.test_pgbouncer import PGBOUNCER, in_front_of
 from tests.support.mail import MailServer, mail_server, worker_of
 from tests.support.processes import Apictl, Process
 from tests.support.server import serving
@@ -168,6 +169,20 @@ async def test_a_worker_that_is_killed_has_lost_nothing(
     row = await database.fetchrow(ROW)
     assert row is not None
     assert (row["attempts"], row["due_at"]) == (2, None)
+
+
+@pytest.mark.skipif(PGBOUNCER is None, reason="PgBouncer is not installed (Debian: apt install pgbouncer)")
+async def test_work_goes_on_behind_pgbouncer(
+    apictl: Apictl, environment: dict[str, str], server: MailServer, database: asyncpg.Connection, superuser: User
+) -> None:
+    """In transaction mode, where each transaction may have another connection, and nobody can LISTEN."""
+    with in_front_of(environment["APICTL_DATABASE_URL"], size=2) as url:
+        own = environment | {"APICTL_SMTP_URL": server.url, "APICTL_DATABASE_URL": url}
+        with serving_work(apictl, own):
+            for number in range(10):
+                await queue(database, f"eve{number}@example.com")
+            await until(database, "SELECT count(*) = 10 FROM mails WHERE sent_at IS NOT NULL")
+    assert len(server.mails) == 10
 
 
 async def test_a_worker_that_is_told_to_stop_sends_what_is_in_hand(
