@@ -41,6 +41,7 @@ async def invite_user(
 
     new = InvitationCreate(email=email, full_name=full_name, roles=role or [])
     invitation, changed = await service(call).invite_user(new)
+    say_if_nothing_was_sent(call, changed=changed)
     return Item(invitation.model_dump(mode="json"), call.changed(changed=changed))
 
 
@@ -50,7 +51,9 @@ async def send_reset(call: Call, user: User) -> Item:
 
     Example: apictl send-reset ada@example.com
     """
-    return item(call, await service(call).send_reset(ref(user)))
+    outcome = await service(call).send_reset(ref(user))
+    say_if_nothing_was_sent(call, changed=outcome.changed)
+    return item(call, outcome)
 
 
 @command("write")
@@ -59,7 +62,16 @@ async def verify_email(call: Call, user: User) -> Item:
 
     Example: apictl verify-email ada@example.com
     """
-    return item(call, await service(call).verify_email(ref(user)))
+    outcome = await service(call).verify_email(ref(user))
+    if outcome.user.email_verified_at is None:
+        say_if_nothing_was_sent(call, changed=outcome.changed)
+    return item(call, outcome)
+
+
+def say_if_nothing_was_sent(call: Call, *, changed: bool) -> None:
+    """Tell why nothing was changed."""
+    if not changed:
+        call.say("Nothing new is sent: such a mail was asked for in this very minute.")
 
 
 @command("host")
@@ -98,6 +110,8 @@ async def send(call: Call, *, once: bool) -> None:
         async with runtime.transaction(readonly=True) as session:
             await require_head(session)
         worker = Worker(runtime, keys.links)
+        if "issuer" not in call.settings.model_fields_set:
+            call.say(f"APICTL_ISSUER is not set: links say {call.settings.public_url}")
         working = asyncio.create_task(worker.drain() if once else worker.run())
         if not once:
             call.say("Sending what is queued (Ctrl-C stops it)")
