@@ -15,6 +15,7 @@ from email.message import EmailMessage
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
+from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.audit import crud as audit
@@ -130,8 +131,8 @@ class Worker:
                     # Nobody has an account there, or not any more. Whoever asked was told nothing else.
                     await crud.remove(session, mail.id)
                 else:
-                    await crud.change(session, mail.id, due_at=None, sent_at=datetime.now(UTC), error="")
-                    self.tally.sent += 1
+                    await crud.change(session, mail.id, due_at=None, sent_at=func.now(), error="")
+            self.tally.sent += whom is not None
         except NotSent as error:
             await self._note_failure(mail, error)
         except ApictlError as error:
@@ -186,7 +187,7 @@ class Worker:
         self.tally.last_error = str(error)
         then = "it is given up" if is_over else f"tried again in {delay} seconds"
         log.warning("mail %s (%s) was not sent: %s; %s", mail.id, mail.kind, error, then)
-        due_at = None if is_over else datetime.now(UTC) + timedelta(seconds=delay)
+        due_at = None if is_over else func.now() + timedelta(seconds=delay)
         try:
             async with self._runtime.transaction() as session:
                 await crud.change(session, mail.id, due_at=due_at, error=str(error))
