@@ -68,6 +68,7 @@ def serving_work(apictl: Apictl, environment: dict[str, str]) -> Iterator[Proces
             yield process
         finally:
             process.send_signal(signal.SIGKILL)
+            process.wait()
 
 
 @pytest.mark.parametrize(
