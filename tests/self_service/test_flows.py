@@ -252,6 +252,24 @@ async def test_two_hundred_at_once_use_it_once(
     assert (await entries(database)).count((ADA, "user.reset_password")) == 1
 
 
+async def test_a_password_that_is_being_changed_ends_the_link(
+    client: httpx2.AsyncClient, post: Post, ada: dict[str, Any], database: asyncpg.Connection, password_hash: str
+) -> None:
+    """What was right when it was looked at is looked at again, when nobody else can change the account."""
+    await client.post("/v1/auth/forgot-password", json={"email": ADA})
+    body = {"token": await post.token("reset-password"), "password": NEW_PASSWORD}
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    async with asyncio.timeout(20), database.transaction():
+        await database.execute("UPDATE users SET password_hash = $1 WHERE email = $2", password_hash + "x", ADA)
+        asking = asyncio.create_task(client.post("/v1/auth/reset-password", json=body))
+        while not await database.fetchval(waits):
+            # Of all that this transaction sees, only others' activity is news to it.
+            await database.execute("SELECT pg_stat_clear_snapshot()")
+            await asyncio.sleep(0.01)
+    assert (await asking).json()["code"] == "invalid-link"
+    assert await database.fetchval("SELECT password_hash FROM users WHERE email = $1", ADA) == password_hash + "x"
+
+
 async def test_nothing_plain_is_stored(
     client: httpx2.AsyncClient, post: Post, ada: dict[str, Any], database: asyncpg.Connection
 ) -> None:
