@@ -4,16 +4,25 @@ import asyncio
 import logging
 import os
 import signal
+import ssl
 import stat
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
 import httpx2
 import pytest
+from aiosmtpd.smtp import AuthResult
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
 from api.config import Settings
@@ -234,6 +243,70 @@ async def test_a_server_sends_while_it_serves(
             server.hold.set()
             await until(database, "SELECT count(*) = 1 FROM mails WHERE sent_at IS NOT NULL")
         assert {to for to, _ in server.subjects} == {EVE, SUPERUSER}
+
+
+def certificate(folder: Path) -> Path:
+    """Make a certificate of this machine's, signed by itself, in a file with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mail")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, SHA256())
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path = folder / "mail.pem"
+    path.write_bytes(private + made.public_bytes(Encoding.PEM))
+    return path
+
+
+@pytest.mark.parametrize("scheme", ["smtps", "smtp+starttls"])
+async def test_encrypted_to_whom_it_should_be_and_with_a_password(
+    settings: Settings,
+    database: asyncpg.Connection,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    scheme: str,
+) -> None:
+    path = certificate(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(path)
+
+    def knows(server: Any, session: Any, envelope: Any, mechanism: str, given: Any) -> AuthResult:
+        del server, session, envelope, mechanism
+        # Not handled: aiosmtpd says so to whoever asks.
+        return AuthResult(success=(given.login, given.password) == (b"us@x", b"a:b/c"), handled=False)
+
+    how: dict[str, Any] = {"tls_context": context, "require_starttls": True, "auth_required": True}
+    if scheme == "smtps":
+        # aiosmtpd believes that it is not encrypted where it was from the start.
+        how = {"tls": context, "auth_require_tls": False}
+    how["authenticator"] = knows
+    async with mail_server(**how) as server:
+        await queue(database)
+
+        async def send(password: str) -> str:
+            url = SecretStr(server.url.replace("smtp://", f"{scheme}://us%40x:{password}@"))
+            await database.execute("UPDATE mails SET due_at = now()")
+            async with Runtime.open(settings.model_copy(update={"smtp_url": url})) as runtime:
+                await worker_of(runtime, runtime.settings).drain()
+            return str(await database.fetchval("SELECT error FROM mails"))
+
+        assert "certificate verify failed" in await send("a%3Ab%2Fc")
+        monkeypatch.setenv("SSL_CERT_FILE", str(path))
+        assert "535" in await send("wrong")
+        assert await database.fetchval("SELECT due_at IS NOT NULL FROM mails")
+        assert server.mails == []
+        assert await send("a%3Ab%2Fc") == ""
+        assert len(server.mails) == 1
 
 
 async def test_mails_in_a_folder(

@@ -2,10 +2,12 @@
 
 import asyncio
 import re
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from functools import partial
 from typing import Any, Final
 
 from aiosmtpd.smtp import SMTP
@@ -72,11 +74,12 @@ class MailServer:
 
 
 @asynccontextmanager
-async def mail_server() -> AsyncIterator[MailServer]:
-    """Run one on a free port."""
+async def mail_server(*, tls: ssl.SSLContext | None = None, **options: Any) -> AsyncIterator[MailServer]:
+    """Run one on a free port; with `tls`, encrypted from the first byte. `options` are aiosmtpd's."""
     handler = MailServer()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: SMTP(handler, enable_SMTPUTF8=False), "127.0.0.1", 0)
+    made = partial(SMTP, handler, enable_SMTPUTF8=False, **options)
+    server = await loop.create_server(made, "127.0.0.1", 0, ssl=tls)
     async with server:
         handler.url = f"smtp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         yield handler
