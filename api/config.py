@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
@@ -18,6 +18,8 @@ from api.env_file import PROFILE, env_file, lines, read
 from api.urls import LISTS, is_server_url, listed
 
 PREFIX: Final = "APICTL_"
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+SENDER: Final = re.compile(r"(?:[^<>@\"]+ <(?=.*>))?[\w.+-]+@[\w.-]+>?(?<!-)(?<!\.)", re.ASCII)
 PORT: Final = re.compile(r":(\d+)(?=,|$)", re.ASCII)
 # Read from the environment only: by the terminal tool itself, by the embedded PostgreSQL, or to find the file.
 OTHER_VARIABLES: Final = frozenset(
@@ -171,6 +173,24 @@ class Settings(BaseModel):
             description="OpenTelemetry collector that gets traces, as http://127.0.0.1:4318. Unset: none are made.",
         ),
     ] = None
+    registration: Annotated[
+        Literal["closed", "invitation", "open"],
+        Field(description="Who makes an account by mail: nobody, who is invited, or everybody."),
+    ] = "closed"
+    smtp_url: Annotated[
+        SecretStr | None,
+        Field(
+            description="What sends mail: smtps://, smtp+starttls:// or smtp:// (unencrypted) with USER:PASSWORD@HOST; "
+            "or file:FOLDER, to keep it there. Unset: kept in APICTL_HOME/mail if the PostgreSQL is the embedded one."
+        ),
+    ] = None
+    mail_from: Annotated[
+        str | None,
+        Field(description="Whom mail is from, as Accounts <accounts@example.com>. Unset: no-reply at APICTL_ISSUER."),
+    ] = None
+    work_in_serve: Annotated[
+        bool, Field(description="Servers send the mail, too; false, where `apictl work` does.")
+    ] = True
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="How much the server logs.")
     ] = "info"
@@ -234,6 +254,42 @@ class Settings(BaseModel):
             if not is_one(one):
                 raise ValueError(f"{one[:100]!r} is not {words}")
         return value
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _is_mail_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        # As above: no word of it may be said.
+        try:
+            parts = urlsplit(value.get_secret_value())
+            has_port = parts.port is None or parts.port > 0
+        except ValueError:
+            raise ValueError("it is not a URL") from None
+        if parts.scheme == "file":
+            if not parts.path or parts.netloc:
+                raise ValueError("it names no folder, as file:mail or file:///var/mail")
+        elif parts.scheme not in {"smtp", "smtp+starttls", "smtps"} or not parts.hostname or not has_port:
+            raise ValueError("it must be smtps://, smtp+starttls:// or smtp:// with a host, or file: with a folder")
+        elif parts.scheme == "smtp" and parts.password and parts.hostname not in LOOPBACK:
+            raise ValueError("it would send a password unencrypted: use smtp+starttls:// or smtps://")
+        elif parts.path.strip("/") or parts.query or parts.fragment:
+            raise ValueError("it has something after the host; a / # or ? of a password is written %2F %23 %3F")
+        return value
+
+    @field_validator("mail_from")
+    @classmethod
+    def _is_sender(cls, value: str | None) -> str | None:
+        if value is not None and (SENDER.fullmatch(value) is None or not value.isprintable()):
+            raise ValueError("it must be an address, as accounts@example.com or Accounts <accounts@example.com>")
+        return value
+
+    @property
+    def mail_url(self) -> SecretStr | None:
+        """How mail is sent, if it is: beside the embedded PostgreSQL, of which nobody need know more, into a folder."""
+        if self.smtp_url is None and self.database_url is None:
+            return SecretStr(f"file:{quote(str(self.home / 'mail'))}")
+        return self.smtp_url
 
     @property
     def public_url(self) -> str:

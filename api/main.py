@@ -1,6 +1,7 @@
 """The application: every feature's router, one line each, and what the process opens and closes."""
 
 import importlib.util
+import logging
 import os
 import re
 from collections.abc import AsyncIterator
@@ -38,11 +39,13 @@ from api.factors.router import router as factors
 from api.health.router import router as health
 from api.idempotency import replies
 from api.idempotency.service import KEY
+from api.mail.worker import working
 from api.migrations.revisions import head
 from api.migrations.router import router as migrations
 from api.migrations.servers import announced
 from api.oauth.router import router as oauth
 from api.roles.router import router as roles
+from api.self_service.router import router as self_service
 from api.service_accounts.router import router as service_accounts
 from api.signing_keys.router import router as signing_keys
 from api.state.router import router as state
@@ -54,6 +57,7 @@ from api.tokens.router import router as tokens
 from api.urls import listed
 from api.users.router import router as users
 
+log: Final = logging.getLogger("apictl")
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     health,
     token_endpoint,
@@ -63,6 +67,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     devices,
     factors,
     users,
+    self_service,
     bulk,
     service_accounts,
     roles,
@@ -89,6 +94,10 @@ LONG_WORK: Final = {
 
 TAGS: Final = (
     {"name": "users", "description": "People and machines with an account; your own is `/v1/users/me`."},
+    {
+        "name": "accounts by mail",
+        "description": "Registering, inviting, a forgotten password, and addresses: by a link that is good once.",
+    },
     {"name": "files of users", "description": "Many users at once, CSV or JSONL."},
     {"name": "tokens", "description": "Logging in, and the sessions that every access and refresh token hangs on."},
     {"name": "oauth", "description": "For OAuth clients and resource servers, by the RFCs."},
@@ -125,6 +134,7 @@ def create_app(settings: Settings | None = None, *, announce: bool = True) -> Fa
             app.state.revisions = None
             async with (
                 announced(runtime) if announce else nullcontext(),
+                working(runtime, app.state.keys.links) if sends_mail(app.state.settings) else nullcontext(),
                 app.state.metrics.kept(runtime) if app.state.metrics else nullcontext(),
                 tracing(app.state.traces, runtime) if app.state.traces else nullcontext(),
             ):
@@ -175,6 +185,13 @@ class Files(StaticFiles):
         response = super().file_response(*arguments, **options)
         response.headers["Cache-Control"] = "no-cache"
         return response
+
+
+def sends_mail(settings: Settings) -> bool:
+    """Tell whether a server sends the mails that are queued; where it cannot, the log says so."""
+    if settings.work_in_serve and settings.mail_url is None:
+        log.info("APICTL_SMTP_URL is not set: no mail is sent from here")
+    return settings.work_in_serve and settings.mail_url is not None
 
 
 def install_docs(app: FastAPI) -> None:

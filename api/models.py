@@ -6,6 +6,7 @@ from api.database import Base
 from api.devices import models as devices
 from api.factors import models as factors
 from api.idempotency import models as idempotency
+from api.mail import models as mail
 from api.migrations import models as migrations
 from api.roles import models as roles
 from api.signing_keys import models as signing_keys
@@ -20,6 +21,7 @@ __all__ = [
     "devices",
     "factors",
     "idempotency",
+    "mail",
     "metadata",
     "migrations",
     "roles",

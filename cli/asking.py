@@ -38,6 +38,8 @@ BY_CODE: Final = {
     "expired-token": Kind.CREDENTIALS,
     "foreign-database": Kind.MISCONFIGURED,
     "invalid-grant": Kind.CREDENTIALS,
+    "invalid-link": Kind.CREDENTIALS,
+    "mail-unset": Kind.MISCONFIGURED,
     "mfa-required": Kind.CREDENTIALS,
     "no-database": Kind.MISCONFIGURED,
     "slow-down": Kind.CREDENTIALS,

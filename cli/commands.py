@@ -25,6 +25,9 @@ COMMANDS: Final[dict[str, Entry]] = {
     ),
     "demote-user": Entry("cli.users", "Users", "Take a superuser's powers, in live sessions too."),
     "delete-user": Entry("cli.users", "Users", "Delete a user and their sessions."),
+    "invite-user": Entry("cli.account_mail", "Users", "Invite somebody by mail; the account is made when they accept."),
+    "send-reset": Entry("cli.account_mail", "Users", "Send a user a link by which they choose a new password."),
+    "verify-email": Entry("cli.account_mail", "Users", "Send a user a link by which they confirm their address."),
     "import-users": Entry("cli.bulk", "Users", "Create a user for each row of a file, however long it is."),
     "export-users": Entry("cli.bulk", "Users", "Export all people, as a file that import-users takes."),
     "list-factors": Entry("cli.factors", "Users", "List a user's second factors."),
@@ -117,6 +120,11 @@ COMMANDS: Final[dict[str, Entry]] = {
         "Show the server that APICTL_SERVER names, or that this machine is logged in to, and as whom.",
     ),
     "serve": Entry("cli.server", "Server", "Serve the HTTP API in production."),
+    "work": Entry(
+        "cli.account_mail",
+        "Server",
+        "Send the mail that is queued, until a signal says stop; what is in hand then is still sent.",
+    ),
     "dev": Entry("cli.server", "Server", "Serve the HTTP API while you develop: it reloads when the code changes."),
     "quickstart": Entry(
         "cli.server", "Server", "Start everything: PostgreSQL, migrations, the first superuser, the HTTP API."

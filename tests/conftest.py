@@ -161,7 +161,15 @@ def secret_key(shared: Path) -> SecretStr:
 @pytest.fixture
 def settings(database_url: str, secret_key: SecretStr, tmp_path: Path) -> Settings:
     """Settings for this test's database."""
-    return Settings(database_url=SecretStr(database_url), secret_key=secret_key, home=tmp_path / ".apictl")
+    return Settings(
+        database_url=SecretStr(database_url),
+        secret_key=secret_key,
+        home=tmp_path / ".apictl",
+        registration="open",
+        # Mails are queued, and sent when a test says so.
+        smtp_url=SecretStr("file:mail"),
+        work_in_serve=False,
+    )
 
 
 @pytest.fixture
@@ -172,6 +180,9 @@ def environment(settings: Settings) -> dict[str, str]:
     return bare_environment(
         APICTL_DATABASE_URL=settings.database_url.get_secret_value(),
         APICTL_SECRET_KEY=settings.secret_key.get_secret_value(),
+        APICTL_REGISTRATION="open",
+        APICTL_SMTP_URL="file:mail",
+        APICTL_WORK_IN_SERVE="false",
     )
 
 

@@ -115,3 +115,22 @@ function onLogin(entered) {
   at('second-passkey').addEventListener('click', () => busy(at('second'), () => byPasskey({ mfa_token: waiting }, 'mfa')))
 }
 
+
+// A page to which a link in a mail leads: #begin asks for the mail (at `asks`), #choose uses its link (at `uses`).
+function byLink(asks, uses, body, words) {
+  const token = location.hash.slice(1)
+  // Neither a bookmark nor whoever looks over a shoulder has it.
+  history.replaceState(null, '', location.pathname)
+  const post = (route, json) => call('POST', `/v1/auth/${route}`, { json })
+  const done = said => { at('done').textContent = said; show('done') }
+  show(token ? 'choose' : 'begin')
+
+  if (asks) at('begin').addEventListener('submit', event => {
+    event.preventDefault()
+    busy(at('begin'), async () => done((await post(asks, { email: at('email').value })).detail))
+  })
+  at('choose').addEventListener('submit', event => {
+    event.preventDefault()
+    busy(at('choose'), async () => done(words(await post(uses, body(token)))))
+  })
+}

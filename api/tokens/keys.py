@@ -71,6 +71,7 @@ class Keys:
         refresh: Authenticates refresh tokens.
         sealing: Encrypts the signing keys in their table.
         challenges: Authenticates the challenges that passkeys sign.
+        links: Makes the secrets of links in mails.
         ring: The signing keys by their `kid`.
         filled_at: When the reading of the ring began, on the monotonic clock.
         reading: Whoever reads it again, for all who wait.
@@ -82,6 +83,7 @@ class Keys:
         self.refresh = derive(secret, "refresh token HMAC")
         self.sealing = derive(secret, "signing keys AES-256-GCM")
         self.challenges = derive(secret, "passkey challenges HMAC")
+        self.links = derive(secret, "mail links HMAC")
         self.ring: dict[str, SigningKey] = {}
         self.filled_at = float("-inf")
         self.reading: asyncio.Task[None] | None = None

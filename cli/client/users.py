@@ -2,6 +2,7 @@
 
 from typing import Literal, NamedTuple
 
+from api.self_service.schemas import InvitationCreate, InvitationRead
 from api.service_accounts.schemas import CreateOptions as ServiceAccountOptions
 from api.service_accounts.schemas import ServiceAccountCreate, ServiceAccountQuery
 from api.users.schemas import (
@@ -85,3 +86,13 @@ class UserClient:
 
     async def delete_user(self, ref: str, *, if_version: int | None = None) -> UserRead:
         return (await self._server.change("DELETE", user_path(ref), UserRead, if_version=if_version)).body
+
+    async def invite_user(self, new: InvitationCreate) -> tuple[InvitationRead, bool]:
+        sent = await self._server.change("POST", "/v1/invitations", InvitationRead, body=new)
+        return sent.body, sent.changed
+
+    async def send_reset(self, ref: str) -> UserOutcome:
+        return UserOutcome(*await self._server.change("POST", user_path(ref, "send-reset"), UserRead))
+
+    async def verify_email(self, ref: str) -> UserOutcome:
+        return UserOutcome(*await self._server.change("POST", user_path(ref, "verify-email"), UserRead))

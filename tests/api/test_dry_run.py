@@ -30,6 +30,7 @@ def test_every_route_that_changes_something_undoes_it_or_refuses_to(application:
     # What has a transaction and refuses it has both: then the refusal comes first.
     assert set(wrong) == {
         "approve_device",
+        "change_my_email",
         "change_my_password",
         "confirm_factor",
         "deny_device",

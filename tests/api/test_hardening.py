@@ -270,7 +270,8 @@ async def test_every_answer_has_its_headers(settings: Settings, *, is_https: boo
                     assert "permissions-policy" in told, path
                 elif not path.startswith(("/docs", "/.well-known")):
                     assert told["cache-control"] == "no-store", path
-    assert pages == {"/docs", "/docs/oauth2-redirect", "/account", "/device"}
+    by_mail = {"/register", "/reset-password", "/confirm-email"}
+    assert pages == {"/docs", "/docs/oauth2-redirect", "/account", "/device"} | by_mail
 
 
 def test_no_route_waits_for_a_thread(application: FastAPI) -> None:

@@ -21,7 +21,7 @@ from tests.support.server import serving
 # Commands that only a database can do, or that need neither.
 ON_NO_SERVER: Final = {
     *("rollback", "stamp", "check-models", "make-migration"),
-    *("serve", "dev", "quickstart"),
+    *("serve", "work", "dev", "quickstart"),
     *("login", "logout", "whoami", "completion", "show-config", "bootstrap"),
 }
 PASSWORD: Final = "turnip lantern quarrel 88"
@@ -120,6 +120,11 @@ STEPS: Final[list[list[Line]]] = [
             "delete-user ada@example.com --dry-run -o json --fields email,changed",
             "delete-role support",
             "reset-factors ada@example.com --dry-run --fields changed",
+            "send-reset ada@example.com --dry-run --fields email,changed",
+            "verify-email deploy",
+            "invite-user ada@example.com",
+            "invite-user eva@example.com --role nothing -o json",
+            "invite-user nonsense",
             "revoke-tokens ada@example.com --dry-run -o json --fields revoked",
             "create-token ada@example.com --dry-run -o json --fields access_token,changed",
             "rotate-api-key {key} --dry-run --overlap 60 --fields key,dry_run",
@@ -163,6 +168,11 @@ STEPS: Final[list[list[Line]]] = [
         *lines("retire-key {signing-key} --yes -o json", "list-users --sort email --limit 2"),
     ],
     lines(
+        "send-reset ada@example.com -o json",
+        "verify-email ada@example.com --fields email,changed",
+        "invite-user eva@example.com --full-name Eva --role support --fields email,roles,changed",
+    ),
+    lines(
         "deactivate-user ada@example.com -o json --fields is_active,changed",
         "delete-role support --yes -o json --fields name,changed",
         "revoke-api-key {key}",
@@ -197,7 +207,10 @@ MASKS: Final = (
 )
 ROWS: Final = "SELECT {} FROM {} row"
 # Of the trail, what was done to what; by whom, and by which door, differs.
-STORED: Final = {"audit_entries": "concat_ws(' ', action, target, target_id IS NULL, outcome, detail)"}
+STORED: Final = {
+    "audit_entries": "concat_ws(' ', action, target, target_id IS NULL, outcome, detail)",
+    "mails": "concat_ws(' ', kind, address, user_id, detail->'roles')",
+}
 
 
 def masked(text: str) -> str:
@@ -256,7 +269,13 @@ async def worlds(
         postgres.database(server_url, copy_of=template_with_superuser) as there,
     ):
         found = [
-            bare_environment(APICTL_DATABASE_URL=url, APICTL_SECRET_KEY=secret_key.get_secret_value())
+            bare_environment(
+                APICTL_DATABASE_URL=url,
+                APICTL_SECRET_KEY=secret_key.get_secret_value(),
+                APICTL_REGISTRATION="invitation",
+                APICTL_SMTP_URL="file:mail",
+                APICTL_WORK_IN_SERVE="false",
+            )
             for url in (here, there)
         ]
         # What the server is asked with is in both.

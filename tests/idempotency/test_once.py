@@ -33,6 +33,11 @@ WITHOUT: Final = {
     "/v1/auth/introspect": "it changes nothing",
     "/v1/auth/device": "a second device code runs out by itself",
     "/v1/auth/passkey": "a second challenge runs out by itself",
+    "/v1/auth/register": "a second mail in the same minute is none",
+    "/v1/auth/forgot-password": "a second mail in the same minute is none",
+    "/v1/auth/complete-registration": "a link is good once",
+    "/v1/auth/reset-password": "a link is good once",
+    "/v1/auth/confirm-email": "a link is good once",
     "/v1/bulk/users": "it is many transactions: `if_exists=skip` is what makes it safe to send again",
     "/v1/migrations/upgrade": "at head already, it changes nothing",
 }

@@ -23,6 +23,7 @@ from api.core.runtime import Runtime
 from api.factors.schemas import FactorConfirm
 from api.migrations.schemas import MigrationUpgrade, RollbackPlan
 from api.roles.schemas import Question, RoleCreate, RoleQuery, RoleUpdate
+from api.self_service.schemas import InvitationCreate
 from api.service_accounts.schemas import ServiceAccountCreate, ServiceAccountQuery
 from api.signing_keys.schemas import SigningKeyCreate, SigningKeyQuery
 from api.state.schemas import ApplyOptions, ExportStateOptions, PlanOptions, State
@@ -45,6 +46,14 @@ PUBLIC: Final = {
     "/v1/auth/revoke": "whoever holds a token may end it (RFC 7009)",
     "/account": "the page on which people see to their own passkeys and apps",
     "/device": "the page on which a person lets a device act for them",
+    "/register": "the page on which somebody makes an account, by a link",
+    "/reset-password": "the page on which somebody chooses a new password, by a link",
+    "/confirm-email": "the page on which somebody confirms their address, by a link",
+    "/v1/auth/register": "whoever registers has no credentials yet",
+    "/v1/auth/complete-registration": "the link is what is shown",
+    "/v1/auth/forgot-password": "whoever has forgotten their password has none to show",
+    "/v1/auth/reset-password": "the link is what is shown",
+    "/v1/auth/confirm-email": "the link is what is shown",
     "/v1/auth/passkey": "whoever logs in with a passkey has no credentials yet",
     "/v1/auth/device": "a device that begins to wait has no credentials yet",
     "/openapi.json": "what /docs shows",
@@ -110,6 +119,7 @@ EXAMPLES: Final[dict[Any, Any]] = {
     TokensRevoke: TokensRevoke(),
     MigrationUpgrade: MigrationUpgrade(),
     RollbackPlan: RollbackPlan(current=None, to=None, steps=[], lost=[], served_by=[]),
+    InvitationCreate: InvitationCreate(email="ada@example.com", roles=[]),
     UserCreate: UserCreate(email="ada@example.com"),
     UserQuery: UserQuery(),
     UserUpdate: UserUpdate(full_name="Ada"),

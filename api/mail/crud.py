@@ -1,0 +1,82 @@
+"""Statements on the table of mails."""
+
+from collections.abc import Collection
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Integer, cast, delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.core.direct import Statement
+from api.mail.links import LIFETIME, Kind
+from api.mail.models import Mail
+from api.users.models import User
+
+# A worker that was killed has not sent it; longer than a mail server is waited for.
+LEASE: Final = timedelta(minutes=1)
+# What became of it can be looked up so long.
+KEPT: Final = timedelta(days=7)
+USABLE: Final = (Mail.used_at.is_(None), Mail.expires_at > func.now())
+
+
+# Asked again and again, by processes that have nothing to do.
+DUE: Final = Statement(select(Mail.id).where(Mail.due_at <= func.now()).limit(1))
+
+
+async def add(session: AsyncSession, kind: Kind, address: str, **values: Any) -> bool:
+    """Queue a mail; False if one of the kind was queued for the address in this minute."""
+    await clean(session)
+    minute = cast(func.floor(func.extract("epoch", func.now()) / 60), Integer)
+    statement = insert(Mail).values(kind=kind, address=address, minute=minute, **values).on_conflict_do_nothing()
+    return await session.scalar(statement.returning(Mail.id)) is not None
+
+
+async def clean(session: AsyncSession) -> None:
+    """Remove what is old, waiting for nobody who does the same."""
+    over = select(Mail.id).where(Mail.created_at < func.now() - KEPT).with_for_update(skip_locked=True)
+    await session.execute(delete(Mail).where(Mail.id.in_(over)))
+
+
+async def claim(session: AsyncSession) -> Mail | None:
+    """Take the mail that is due the longest, for as long as a lease; its link's time begins now."""
+    due = (
+        select(Mail.id)
+        .where(Mail.due_at <= func.now())
+        .order_by(Mail.due_at)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    statement = (
+        update(Mail)
+        .where(Mail.id == due)
+        .values(attempts=Mail.attempts + 1, due_at=func.now() + LEASE, expires_at=func.now() + LIFETIME)
+        .returning(Mail)
+    )
+    return await session.scalar(statement)
+
+
+async def change(session: AsyncSession, mail_id: UUID, **values: Any) -> None:
+    """Set columns of a mail; the row in hand stays as it was read."""
+    statement = update(Mail).where(Mail.id == mail_id).values(**values)
+    await session.execute(statement.execution_options(synchronize_session=False))
+
+
+async def remove(session: AsyncSession, mail_id: UUID) -> None:
+    """Remove a mail that is for nobody."""
+    await session.execute(delete(Mail).where(Mail.id == mail_id))
+
+
+async def usable(session: AsyncSession, mail_id: UUID, kinds: Collection[Kind]) -> tuple[Mail, User | None] | None:
+    """Return a mail of these kinds whose link may be used, and the account that it is about, if there is one."""
+    statement = select(Mail, User).outerjoin(User, User.id == Mail.user_id)
+    row = (await session.execute(statement.where(Mail.id == mail_id, Mail.kind.in_(kinds), *USABLE))).one_or_none()
+    return None if row is None else (row[0], row[1])
+
+
+async def use(session: AsyncSession, mail_id: UUID) -> bool:
+    """Use a mail's link up; False if it is, or its time is over: of many at once, one uses it."""
+    statement = update(Mail).where(Mail.id == mail_id, *USABLE).values(used_at=func.now(), due_at=None)
+    return await session.scalar(statement.returning(Mail.id)) is not None
