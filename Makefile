@@ -2,7 +2,7 @@
 # All paths are relative, because make cannot have a space in a target, and your folder may.
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test check lint format docs bench bench-cli faults lock clean clean-data
+.PHONY: help run dev test check lint format docs bench bench-cli faults fuzz lock clean clean-data
 
 PY := .venv/bin/python
 # One person's arguments for one run: `make test ARGS="-k login"`, `make lock ARGS=--upgrade`.
@@ -46,6 +46,9 @@ bench-cli: .venv/dev.stamp ## Measure how long a command takes to start, and tel
 faults: .venv/dev.stamp ## Kill, hang, cut and fill up what a server stands on, and see what holds
 	@$(PY) -m faults $(ARGS)
 
+fuzz: .venv/fuzz.stamp ## Send what nobody thought of to every parser and every route, by the thousand
+	@$(PY) -m fuzz $(ARGS)
+
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-strip-extras \
 	--no-emit-index-url --custom-compile-command "make lock" pyproject.toml $(ARGS)
 
@@ -57,18 +60,19 @@ lock: ## Pin the dependencies again, with hashes (needs uv)
 	sed -E '/^(sqlalchemy|email-validator)(\[|==)/,/[^\\]$$/d' requirements/app.txt >requirements/.peers.txt
 	$(subst pyproject.toml,requirements/bench.in,$(COMPILE)) --constraint requirements/.peers.txt -o requirements/bench.txt
 	rm requirements/.peers.txt
+	$(subst pyproject.toml,requirements/fuzz.in,$(COMPILE)) --constraint requirements/dev.txt -o requirements/fuzz.txt
 
 clean: ## Remove what can be made again: environment, caches, builds; never your data
 	rm -rf .venv benchmarks/.venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache \
 		build dist
-	find api cli alembic faults tests tools -name __pycache__ -prune -exec rm -rf {} +
+	find api cli alembic faults fuzz tests tools -name __pycache__ -prune -exec rm -rf {} +
 
 clean-data: .venv/app.stamp ## Destroy the embedded database and the secret key in .apictl; asks first
 	@$(PY) -m tools.clean_data
 
 # An environment that was moved or copied still belongs to its old place, and one may outlive its Python: make it again.
 ifneq ($(shell test -x $(PY) && test "$$(cat .venv/place)" = "$$(pwd -P)" && echo here),here)
-.PHONY: .venv/app.stamp .venv/dev.stamp benchmarks/.venv/bench.stamp
+.PHONY: .venv/app.stamp .venv/dev.stamp .venv/fuzz.stamp benchmarks/.venv/bench.stamp
 endif
 
 .venv/app.stamp: requirements/app.txt pyproject.toml tools/install
@@ -76,6 +80,9 @@ endif
 
 benchmarks/.venv/bench.stamp: requirements/bench.txt tools/install
 	@sh tools/install bench
+
+.venv/fuzz.stamp: requirements/fuzz.txt .venv/dev.stamp
+	@sh tools/install fuzz
 
 .venv/dev.stamp: requirements/dev.txt requirements/app.txt pyproject.toml tools/install
 	@sh tools/install dev

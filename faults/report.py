@@ -1,19 +1,11 @@
 """What a run of `make faults` has seen: on the terminal, and in docs/reliability.md."""
 
-import os
-import platform
-from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
 from typing import Final, NamedTuple
 
-PAGE: Final = Path(__file__).resolve().parent.parent / "docs" / "reliability.md"
-BELOW: Final = "<!-- What follows is not written by make faults. -->\n"
-HEAD: Final = """# Reliability
+from tools import reliability
 
-Written by `make faults` on {day}: {cores} cores, which also carry PostgreSQL and the load; {system}; {versions}. Each
-fault is a real one: processes are killed, a proxy between server and database falls silent or cuts, a disk fills up.
-{result}
+HEAD: Final = """Written by `make faults` on {place}. PostgreSQL and the load are on the same cores. Each fault
+is a real one: processes are killed, a proxy between server and database falls silent or cuts, a disk fills up. {result}
 
 """
 
@@ -35,17 +27,8 @@ def table(seen: list[Seen]) -> list[str]:
 
 
 def write(seen: list[Seen], postgres: str) -> None:
-    """Write the page; what a person wrote below the table stays."""
-    _, _, kept = PAGE.read_text(encoding="utf-8").partition(BELOW) if PAGE.exists() else ("", "", "")
+    """Write their part of the page."""
     failed = sum(one.held is False for one in seen)
-    parts = ("fastapi", "uvicorn", "asyncpg", "SQLAlchemy")
-    head = HEAD.format(
-        day=datetime.now(UTC).date(),
-        cores=os.cpu_count(),
-        system=f"{platform.system()} {platform.machine()}",
-        versions=", ".join(
-            [f"Python {platform.python_version()}", postgres, *(f"{name} {version(name)}" for name in parts)]
-        ),
-        result=f"**{failed} did not hold.**" if failed else "All that could be tried held.",
-    )
-    PAGE.write_text(head + "\n".join(table(seen)) + "\n\n" + BELOW + kept, encoding="utf-8")
+    result = f"**{failed} did not hold.**" if failed else "All that could be tried held."
+    head = HEAD.format(place=reliability.place(postgres), result=result)
+    reliability.write("faults", head + "\n".join(table(seen)))

@@ -53,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     # What is read before a test begins must not come from the machine either.
     for name in set(os.environ) - {*bare_environment(), postgres.SERVER_VARIABLE, "APICTL_TESTS"}:
-        if name not in {"APICTL_STATE_DIR", "APICTL_TEST_THOROUGH"}:
+        if name not in {"APICTL_STATE_DIR", "APICTL_TEST_THOROUGH", "APICTL_FUZZ_REQUESTS", "APICTL_FUZZ_COUNT"}:
             del os.environ[name]
     postgres.compile_once()
     if not hasattr(config, "workerinput"):

@@ -101,7 +101,8 @@ class Reader:
         found = self._rest + piece
         if self._form is None and (begun := found.lstrip(b"\xef\xbb\xbf \t\r\n")):
             self._form = "jsonl" if begun.startswith((b"{", b"[")) else "csv"
-        end = len(found) if last else found.rfind(b"\n") + 1
+        # Until something says which form it has, nothing is read.
+        end = len(found) if last else found.rfind(b"\n") + 1 if self._form else 0
         whole, self._rest = found[:end], found[end:]
         if self._line == 1:
             whole = whole.removeprefix(b"\xef\xbb\xbf")

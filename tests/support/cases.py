@@ -5,6 +5,9 @@ from typing import Final
 
 # Read while the tests are collected: in a test, nothing from outside is left in the environment.
 THOROUGH: Final = bool(os.environ.get("APICTL_TEST_THOROUGH"))
+# What `make fuzz` wants: so many requests for each operation, and their number added to this file.
+REQUESTS: Final = int(os.environ.get("APICTL_FUZZ_REQUESTS", "0"))
+COUNT: Final = os.environ.get("APICTL_FUZZ_COUNT", os.devnull)
 
 
 def cases(number: int) -> int:

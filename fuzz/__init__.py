@@ -1,0 +1,1 @@
+"""Inputs that nobody thought of, made until something gives: `make fuzz`."""

@@ -1,0 +1,124 @@
+"""`make fuzz`: inputs that nobody thought of, by the thousand, for the parsers and for every route."""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from pydantic import SecretStr
+
+from api.config import Settings
+from api.main import create_app
+from fuzz.parsers import PARSERS
+from tools import reliability
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+# What the parsers may take for one input: seconds, and MiB in all.
+SLOWEST: Final = 5
+MOST_MEMORY: Final = 1024
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return the environment of a child: nothing of ours is set in it."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("APICTL_")} | more
+
+
+def fuzz_parser(name: str, seeds: tuple[bytes, ...], folder: Path, seconds: int) -> tuple[int, str]:
+    """Have atheris try one parser for so long; return how many inputs it made, and what it found: nothing, if empty."""
+    corpus = folder / name
+    corpus.mkdir()
+    for number, seed in enumerate(seeds):
+        (corpus / f"seed{number}").write_bytes(seed)
+    limits = (f"-max_total_time={seconds}", f"-timeout={SLOWEST}", f"-rss_limit_mb={MOST_MEMORY}", "-max_len=4096")
+    line = [sys.executable, "-m", "fuzz.target", name, *limits, "-print_final_stats=1", f"-artifact_prefix={folder}/"]
+    ended = subprocess.run(  # noqa: S603 - ourselves
+        [*line, str(corpus)], cwd=ROOT, env=environment(), capture_output=True, text=True, errors="replace", check=False
+    )
+    count = re.search(r"stat::number_of_executed_units:\s*(\d+)", ended.stderr)
+    # The traceback is on stdout, the input on stderr.
+    found = ended.stdout[-3000:] + ended.stderr[-1000:]
+    return int(count[1]) if count else 0, "" if ended.returncode == 0 else found
+
+
+def fuzz_routes(requests: int) -> tuple[int, str]:
+    """Have schemathesis invent about so many requests, as many for each route, for a server as it is installed."""
+    document = create_app(Settings(secret_key=SecretStr(os.urandom(32).hex()))).openapi()
+    each = -(-requests // sum(map(len, document["paths"].values())))
+    with tempfile.NamedTemporaryFile("r") as counted:
+        more = {"APICTL_FUZZ_REQUESTS": str(each), "APICTL_FUZZ_COUNT": counted.name, "APICTL_TEST_THOROUGH": "1"}
+        line = [sys.executable, "-m", "pytest", "-q", "tests/api/test_contract.py::test_superuser"]
+        ended = subprocess.run(line, cwd=ROOT, env=environment(**more), capture_output=True, text=True, check=False)  # noqa: S603
+        count = sum(map(int, counted.read().split()))
+    return count, "" if ended.returncode == 0 else ended.stdout[-3000:]
+
+
+class Tried(NamedTuple):
+    """What came of one target: so many inputs, and what was found, if anything."""
+
+    name: str
+    about: str
+    inputs: int
+    found: str
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether something was found; or nothing tried, which shows nothing."""
+        return bool(self.found) or not self.inputs
+
+
+def main() -> int:
+    """Fuzz everything, and tell what was found; write docs/reliability.md if it was a whole run."""
+    parser = argparse.ArgumentParser(prog="make fuzz", description=__doc__)
+    parser.add_argument("--short", action="store_true", help="two seconds a parser, and no routes")
+    parser.add_argument("--seconds", type=int, default=60, help="for each parser")
+    parser.add_argument("--requests", type=int, default=20_000, help="for all routes together")
+    parser.add_argument("only", nargs="*", help=f"of: {', '.join(one.__name__ for one in PARSERS)}, routes")
+    options = parser.parse_args()
+    tried = []
+    for one in targets(options):
+        print(f"{one.name:16} {one.inputs:>12,} {'FAILED' if one.has_failed else 'ok'}", flush=True)
+        if one.has_failed:
+            print(one.found)
+        tried.append(one)
+    if not options.short and not options.only:
+        reliability.write("fuzz", "\n".join(page(tried)))
+        print("\nWritten: docs/reliability.md")
+    return int(any(one.has_failed for one in tried))
+
+
+def targets(options: argparse.Namespace) -> Iterator[Tried]:
+    """Yield what came of each target that was asked for."""
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
+        for one, seeds in PARSERS.items():
+            if not options.only or one.__name__ in options.only:
+                seconds = 2 if options.short else options.seconds
+                about = (one.__doc__ or "").rstrip(".")
+                yield Tried(one.__name__, about, *fuzz_parser(one.__name__, seeds, Path(name), seconds))
+    if "routes" in options.only or not (options.short or options.only):
+        about = "Requests for every route, by its own description or against it"
+        yield Tried("routes", about, *fuzz_routes(options.requests))
+
+
+def page(tried: list[Tried]) -> list[str]:
+    """Return their part of docs/reliability.md, a line each."""
+    rows = [f"| {one.about} | {one.inputs:,} | {'**something**' if one.has_failed else 'nothing'} |" for one in tried]
+    place = reliability.place(f"atheris {version('atheris')}")
+    return [
+        f"Written by `make fuzz` on {place}. The parsers' inputs are made by atheris, which is led by",
+        "the code that they reach; the requests by schemathesis. Found is whatever is no refusal in its one form: a",
+        "traceback, a 500, an answer that the description does not have, an input that is read in two ways.",
+        "",
+        "| what | inputs | found |",
+        "|---|---|---|",
+        *rows,
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
