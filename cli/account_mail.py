@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.context import Call, command
+from cli.call import Call
+from cli.context import command
 from cli.output import Item
 from cli.users import User, item, ref
 

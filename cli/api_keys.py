@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.core.actor import Scope
-from cli.context import Call, command
+from cli.call import Call
+from cli.context import command
 from cli.ids import id_of
 from cli.output import Item, Listing
 

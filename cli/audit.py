@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.bulk import exported, watch
-from cli.context import Call, command
+from cli.call import Call
+from cli.context import command
 from cli.output import Item, Listing, Script
 
 if TYPE_CHECKING:

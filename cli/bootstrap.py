@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.core.actor import Scope
-from cli.context import Call, command
+from cli.call import Call
+from cli.context import command
 from cli.migrations import answered
 from cli.migrations import service as migrations
 from cli.output import Item, check_fields

@@ -13,7 +13,8 @@ from typing import IO, TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from cli.context import Call, command
+from cli.call import Call
+from cli.context import command
 from cli.errors import on_lines, unwritten
 from cli.files import replaced
 from cli.output import Item, Script, check_fields

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Final
 
-from cli.context import Call, command
+from cli.call import Call
+from cli.context import command
 from cli.output import Format, Report
 
 if TYPE_CHECKING:

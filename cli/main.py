@@ -12,7 +12,7 @@ from cli.signals import leave_at_once
 
 if TYPE_CHECKING:
     from api.core.errors import ApictlError
-    from cli.context import Shown
+    from cli.call import Shown
 
 # What a command without --server works on, where that is no database.
 NO_SERVER: Final = {

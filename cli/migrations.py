@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from api.core.errors import ApictlError, BadRequest
-from cli.context import Call, command
+from cli.call import Call
+from cli.context import command
 from cli.output import Item, Listing, Script, check_fields
 
 if TYPE_CHECKING:

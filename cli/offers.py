@@ -165,7 +165,7 @@ def suggested(kind: "Kind", start: str) -> list[Offer]:
     # Whatever takes longer, a name server too, is too late.
     signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
     signal.setitimer(signal.ITIMER_REAL, SECONDS)
-    # As in cli.context.
+    # As in cli.running.
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "true"
     from api.config import Settings
     from api.core.actor import Actor

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cli.output import Format, Item, Listing, Report, Result, Script
 
 if TYPE_CHECKING:
-    from cli.context import Call
+    from cli.call import Call
 
 KINDS: Final[dict[str, type[Any]]] = {kind.__name__: kind for kind in (Item, Listing, Script, Report)}
 

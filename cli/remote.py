@@ -13,7 +13,8 @@ import typer
 from api.core.errors import ApictlError, Kind
 from cli import login_file
 from cli.asking import TOKENS, NotLoggedIn, ask, checked, connected
-from cli.context import Call, command
+from cli.call import Call
+from cli.context import command
 from cli.errors import printable
 from cli.output import Item
 

@@ -11,7 +11,7 @@ import typer
 from cli.signals import at_a_prompt
 
 if TYPE_CHECKING:
-    from cli.context import Call
+    from cli.call import Call
 
 # As much as HTTP takes for a body; the policy judges the rest.
 MAX_BYTES = 64 * 1024

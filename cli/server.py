@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.context import Call, command
+from cli.call import Call
+from cli.context import command
 from cli.secrets import generate
 from cli.serving import LONG_GRACE, config, listen, serve_until_told, url
 from cli.signals import complete

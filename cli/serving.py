@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from api.core.errors import ApictlError, BadSettings, Kind
-from cli.context import Call
+from cli.call import Call
 from cli.signals import HANDLERS
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.context import Call, command
+from cli.call import Call
+from cli.context import command
 from cli.output import Listing
 
 if TYPE_CHECKING:

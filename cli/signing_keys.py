@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.context import Call, command
+from cli.call import Call
+from cli.context import command
 from cli.ids import id_of
 from cli.output import Item, Listing
 

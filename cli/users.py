@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.context import Call, command
+from cli.call import Call
+from cli.context import command
 from cli.output import Item, Listing
 from cli.secrets import GeneratePassword, NoPassword, PasswordFile, PasswordStdin, read_password
 

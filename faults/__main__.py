@@ -9,15 +9,16 @@ from pathlib import Path
 
 from api.core.errors import ApictlError
 from faults import report
-from faults.database import disk_full, flaky, hung, killed, read_only, silent_commits
+from faults.database import disk_full, flaky, hung, killed, read_only, sent_again, silent_commits
 from faults.report import Seen
 from faults.server import exhausted, restarted, server_killed, worker_killed
 from faults.world import World, world
 
 # A scenario is a coroutine function that takes the world and returns what it has seen; it ends what it began.
 SCENARIOS = (
-    hung, flaky, silent_commits, exhausted, read_only, restarted, worker_killed, server_killed, killed, disk_full,
-)  # fmt: skip
+    *(hung, flaky, silent_commits, sent_again, exhausted, read_only),
+    *(restarted, worker_killed, server_killed, killed, disk_full),
+)
 
 
 async def run(place: World, names: list[str]) -> tuple[list[Seen], str]:

@@ -38,10 +38,12 @@ class Client:
         self._key = key
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def ask(self, method: str, path: str, body: Any = None) -> Answer:
-        """Send a request, and return what came of it."""
+    async def ask(self, method: str, path: str, body: Any = None, *, once: str | None = None) -> Answer:
+        """Send a request, `once` as its idempotency key, and return what came of it."""
         content = b"" if body is None else json.dumps(body).encode()
         head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {self._key}\r\n"
+        if once is not None:
+            head += f"Idempotency-Key: {once}\r\n"
         if body is not None:
             head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n"
         reader, writer = await self._connected()

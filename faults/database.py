@@ -121,6 +121,32 @@ async def silent_commits(place: World) -> list[Seen]:
     ]
 
 
+async def sent_again(place: World) -> list[Seen]:
+    """The connection is cut between a commit and its answer, and the client sends it again, under the same key."""
+    number, again = 20 if place.short else 500, []
+    async with before_database(place.url) as (proxy, url), place.server(url) as server:
+        client = Client(server.port, place.key)
+        await client.ask("POST", "/v1/users", {"email": "again@example.com"})
+        for count in range(number):
+            asked = ("PATCH", "/v1/users/again@example.com", {"full_name": str(count)})
+            proxy.cut_at = b"COMMIT"
+            first = await client.ask(*asked, once=f"make-faults-{count:06}")
+            proxy.cut_at = None
+            second = await client.ask(*asked, once=f"make-faults-{count:06}")
+            again.append((first.code, second.status, second.headers.get("idempotency-replayed")))
+        async with place.database() as database:
+            version = await database.fetchval("SELECT version FROM users WHERE email = 'again@example.com'")
+    replayed = again.count(("outcome-unknown", 200, "true"))
+    return [
+        Seen(
+            f"a commit's answer is lost, {number} times, and the request is sent again with its Idempotency-Key",
+            "each is done once, and answered",
+            f"{version - 1} done; {replayed} answered as it was done",
+            (version - 1, replayed) == (number, number),
+        )
+    ]
+
+
 async def read_only(place: World) -> list[Seen]:
     """The database takes no writes, as a standby does; then it takes them again."""
     async with place.server() as server, place.database() as database:

@@ -25,7 +25,7 @@ from api.core.stopping import turn_away
 from api.postgres.layout import locate
 from api.urls import is_server_url
 from api.users.models import User
-from cli.context import Call
+from cli.call import Call
 from cli.serving import listen
 from tests.conftest import PASSWORD, SUPERUSER
 from tests.postgres.machine import processes, until

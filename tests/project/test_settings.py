@@ -20,7 +20,7 @@ from tests.project.code import ROOT, modules, sources
 PLACES: Final = {
     ("alembic/env.py", "run_bare"),
     ("api/main.py", "create_app"),
-    ("cli/context.py", "carry_out"),
+    ("cli/running.py", "carry_out"),
     ("cli/offers.py", "suggested"),
 }
 PROCESS_WIDE: Final = (AsyncEngine, Engine, FastAPI, Passwords, Runtime, Settings)

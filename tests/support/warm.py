@@ -35,7 +35,14 @@ from tests.support.processes import own_terminal
 IMPORTED = (
     *("api.main", "api.core.hashes", "api.migrations.service", "api.migrations.script", "api.migrations.lint"),
     *("cli.client.bulk", "cli.client.credentials", "cli.client.migrations", "cli.client.roles", "cli.client.state"),
-    *("cli.serving", "cli.state_files", "cli.tables", "alembic.runtime.environment", "alembic.autogenerate"),
+    *(
+        "cli.running",
+        "cli.serving",
+        "cli.state_files",
+        "cli.tables",
+        "alembic.runtime.environment",
+        "alembic.autogenerate",
+    ),
     *("httpx2", "httpcore2", "anyio._backends._asyncio", "rich.console", "rich.table", "uvloop", "uvicorn"),
     *("uvicorn.lifespan.on", "uvicorn.protocols.http.auto", "uvicorn.protocols.websockets.auto", "yaml"),
 )
