@@ -9,18 +9,15 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from api import urls
 from api.core.errors import BadSettings, FieldError
 from api.env_file import PROFILE, env_file, lines, read
-from api.urls import LISTS, is_server_url, listed
 
 PREFIX: Final = "APICTL_"
-LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-SENDER: Final = re.compile(r"(?:[^<>@\"]+ <(?=.*>))?[\w.+-]+@[\w.-]+>?(?<!-)(?<!\.)", re.ASCII)
-PORT: Final = re.compile(r":(\d+)(?=,|$)", re.ASCII)
 # Read from the environment only: by the terminal tool itself, by the embedded PostgreSQL, or to find the file.
 OTHER_VARIABLES: Final = frozenset(
     {"APICTL_METRICS_FOLDER", "APICTL_PASSWORD", "APICTL_POSTGRES_USER", PROFILE, "APICTL_STATE_DIR"}
@@ -206,83 +203,12 @@ class Settings(BaseModel):
         ),
     ] = None
 
-    @field_validator("issuer", "server")
-    @classmethod
-    def _is_public_url(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        if not is_server_url(value):
-            raise ValueError("it must be a URL of a scheme and a host, as https://accounts.example.com")
-        return value.rstrip("/")
-
-    @field_validator("database_url")
-    @classmethod
-    def _is_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            # The words of urlsplit's own errors can hold a part of the URL, and so of its password.
-            try:
-                parts = urlsplit(value.get_secret_value())
-                ports = [int(port) for port in PORT.findall(parts.netloc.rpartition("@")[2])]
-            except ValueError:
-                raise ValueError("it is not a URL") from None
-            scheme = parts.scheme.partition("+")[0]
-            if any(port > 65535 for port in ports):
-                raise ValueError("it names a port beyond 65535")
-            if scheme not in {"postgres", "postgresql"}:
-                raise ValueError("it must start with postgresql:// (only PostgreSQL is supported)")
-        return value
-
-    @field_validator("throttle_url")
-    @classmethod
-    def _is_valkey(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            # As below.
-            try:
-                parts = urlsplit(value.get_secret_value())
-                scheme, _ = parts.scheme, parts.port
-            except ValueError:
-                raise ValueError("it is not a URL") from None
-            if scheme not in {"redis", "rediss", "valkey", "valkeys"}:
-                raise ValueError("it must start with valkey:// or redis://, or with rediss:// for TLS")
-        return value
-
-    @field_validator("allowed_hosts", "trusted_proxies", "cors_origins")
-    @classmethod
-    def _is_list(cls, value: str, info: ValidationInfo) -> str:
-        is_one, words = LISTS[str(info.field_name)]
-        for one in listed(value):
-            if not is_one(one):
-                raise ValueError(f"{one[:100]!r} is not {words}")
-        return value
-
-    @field_validator("smtp_url")
-    @classmethod
-    def _is_mail_url(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is None:
-            return None
-        # As above: no word of it may be said.
-        try:
-            parts = urlsplit(value.get_secret_value())
-            has_port = parts.port is None or parts.port > 0
-        except ValueError:
-            raise ValueError("it is not a URL") from None
-        if parts.scheme == "file":
-            if not parts.path or parts.netloc:
-                raise ValueError("it names no folder, as file:mail or file:///var/mail")
-        elif parts.scheme not in {"smtp", "smtp+starttls", "smtps"} or not parts.hostname or not has_port:
-            raise ValueError("it must be smtps://, smtp+starttls:// or smtp:// with a host, or file: with a folder")
-        elif parts.scheme == "smtp" and parts.password and parts.hostname not in LOOPBACK:
-            raise ValueError("it would send a password unencrypted: use smtp+starttls:// or smtps://")
-        elif parts.path.strip("/") or parts.query or parts.fragment:
-            raise ValueError("it has something after the host; a / # or ? of a password is written %2F %23 %3F")
-        return value
-
-    @field_validator("mail_from")
-    @classmethod
-    def _is_sender(cls, value: str | None) -> str | None:
-        if value is not None and (SENDER.fullmatch(value) is None or not value.isprintable()):
-            raise ValueError("it must be an address, as accounts@example.com or Accounts <accounts@example.com>")
-        return value
+    _issuer = field_validator("issuer", "server")(urls.public)
+    _database_url = field_validator("database_url")(urls.of_postgresql)
+    _throttle_url = field_validator("throttle_url")(urls.of_valkey)
+    _smtp_url = field_validator("smtp_url")(urls.of_mail)
+    _mail_from = field_validator("mail_from")(urls.sender)
+    _lists = field_validator("allowed_hosts", "trusted_proxies", "cors_origins")(urls.list_of_them)
 
     @property
     def mail_url(self) -> SecretStr | None:

@@ -1,15 +1,22 @@
-"""How servers, web sites and networks are written in settings."""
+"""How servers, web sites, networks and senders are written in settings; what refuses one has no word of it."""
 
 import re
 from collections.abc import Callable
 from ipaddress import ip_address, ip_network
-from typing import Final
+from typing import TYPE_CHECKING, Final
+from urllib.parse import SplitResult, urlsplit
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr, ValidationInfo
 
 # A host by its ASCII name (RFC 1123), or by its address; a port that can be one.
 SERVER_URL: Final = re.compile(
     r"https?://(?P<host>\w([\w-]*\w)?(\.\w([\w-]*\w)?)*|\[[a-f\d:.]+\])(:(?P<port>[1-9]\d{0,4}))?/*",
     re.ASCII | re.IGNORECASE,
 )
+PORT: Final = re.compile(r":(\d+)(?=,|$)", re.ASCII)
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+SENDER: Final = re.compile(r"(?:[^<>@\"]+ <(?=.*>))?[\w.+-]+@[\w.-]+>?(?<!-)(?<!\.)", re.ASCII)
 HOST_PATTERN: Final = re.compile(r"\*|(\*\.)?[\w-]+(\.[\w-]+)*", re.ASCII)
 
 
@@ -58,3 +65,89 @@ LISTS: Final[dict[str, tuple[Callable[[str], object], str]]] = {
 def listed(text: str) -> list[str]:
     """Return the parts of a setting that takes several; case makes no difference in any of them."""
     return [part.strip().lower() for part in text.split(",") if part.strip()]
+
+
+def public(value: str | None) -> str | None:
+    """Return the URL of a server, without a slash at its end.
+
+    Raises:
+        ValueError: It is none; as with the others below, Pydantic calls this, and tells it.
+    """
+    if value is None:
+        return None
+    if not is_server_url(value):
+        raise ValueError("it must be a URL of a scheme and a host, as https://accounts.example.com")
+    return value.rstrip("/")
+
+
+def parts_of(value: "SecretStr") -> SplitResult:
+    """Return the parts of a URL that may have a password in it: not in the words of `urlsplit`, which can hold it."""
+    try:
+        return urlsplit(value.get_secret_value())
+    except ValueError:
+        raise ValueError("it is not a URL") from None
+
+
+def of_postgresql(value: "SecretStr | None") -> "SecretStr | None":
+    """Return the URL of a database; it may have several hosts."""
+    if value is None:
+        return None
+    parts = parts_of(value)
+    if any(int(port) > 65535 for port in PORT.findall(parts.netloc.rpartition("@")[2])):
+        raise ValueError("it names a port beyond 65535")
+    if parts.scheme.partition("+")[0] not in {"postgres", "postgresql"}:
+        raise ValueError("it must start with postgresql:// (only PostgreSQL is supported)")
+    return value
+
+
+def of_valkey(value: "SecretStr | None") -> "SecretStr | None":
+    """Return the URL of a Valkey or Redis."""
+    if value is None:
+        return None
+    parts = parts_of(value)
+    if not has_port(parts):
+        raise ValueError("it is not a URL")
+    if parts.scheme not in {"redis", "rediss", "valkey", "valkeys"}:
+        raise ValueError("it must start with valkey:// or redis://, or with rediss:// for TLS")
+    return value
+
+
+def of_mail(value: "SecretStr | None") -> "SecretStr | None":
+    """Return the URL of what sends mail: an SMTP server, or a folder."""
+    if value is None:
+        return None
+    parts = parts_of(value)
+    if parts.scheme == "file":
+        if not parts.path or parts.netloc:
+            raise ValueError("it names no folder, as file:mail or file:///var/mail")
+    elif parts.scheme not in {"smtp", "smtp+starttls", "smtps"} or not parts.hostname or not has_port(parts):
+        raise ValueError("it must be smtps://, smtp+starttls:// or smtp:// with a host, or file: with a folder")
+    elif parts.scheme == "smtp" and parts.password and parts.hostname not in LOOPBACK:
+        raise ValueError("it would send a password unencrypted: use smtp+starttls:// or smtps://")
+    elif parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError("it has something after the host; a / # or ? of a password is written %2F %23 %3F")
+    return value
+
+
+def has_port(parts: SplitResult) -> bool:
+    """Tell whether a URL has a port that can be one, or none."""
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
+
+
+def sender(value: str | None) -> str | None:
+    """Return whom mail is from."""
+    if value is not None and (SENDER.fullmatch(value) is None or not value.isprintable()):
+        raise ValueError("it must be an address, as accounts@example.com or Accounts <accounts@example.com>")
+    return value
+
+
+def list_of_them(value: str, info: "ValidationInfo") -> str:
+    """Return a setting that takes several."""
+    is_one, words = LISTS[str(info.field_name)]
+    for one in listed(value):
+        if not is_one(one):
+            raise ValueError(f"{one[:100]!r} is not {words}")
+    return value
