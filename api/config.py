@@ -111,7 +111,11 @@ class Settings(BaseModel):
     ] = None
     pool_size: Annotated[
         int,
-        Field(ge=1, le=200, description="Database connections per process, besides eight for what all requests ask."),
+        Field(
+            ge=1,
+            le=200,
+            description="Database connections per process, besides nine for what all requests ask, and probes.",
+        ),
     ] = 10
     pool_timeout: Annotated[
         float, Field(gt=0, le=60, description="Seconds to wait for a free connection before 503.")

@@ -89,6 +89,7 @@ LONG_WORK: Final = {
     ("POST", "/v1/bulk/users"): "a file of any length is one transaction, by a patient engine",
     ("POST", "/v1/plan"): "a state is compared as a whole, with accounts by the thousand",
     ("POST", "/v1/apply"): "a state is applied as a whole or not at all",
+    ("POST", "/v1/audit/verification"): "the whole log is looked through, by a patient engine; three at once a process",
     ("POST", "/v1/migrations/upgrade"): "migrations take as long as they take, by a patient engine",
 }
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cli.client.audit import AuditClient
 
 COLUMNS = ("id", "at", "actor", "door", "action", "target", "target_id", "outcome", "detail")
-TABLE = ("at", "actor", "door", "action", "outcome", "detail", "target_id")
+TABLE = ("at", "actor", "action", "outcome", "detail", "door", "target_id")
 
 
 class Door(StrEnum):
@@ -164,16 +164,19 @@ async def verify_audit(
     from api.audit.schemas import AuditSince
     from api.core.errors import BadRequest
 
-    kept = AuditSince(heads=[])
+    kept = AuditSince.model_validate({})
     if since is not None:
+        none_of_ours = BadRequest(
+            f"{since} is nothing that this command has said", hint="keep all of it: apictl verify-audit -o json"
+        )
         try:
             kept = AuditSince.model_validate_json(since.read_bytes())
         except OSError as error:
             raise BadRequest(f"{since} cannot be read", cause=error.strerror) from None
         except ValueError:
-            raise BadRequest(
-                f"{since} is nothing that this command has said", hint="keep it: apictl verify-audit -o json"
-            ) from None
+            raise none_of_ours from None
+        if not kept.heads:
+            raise none_of_ours
     audit = service(call)
     watching = None
     if call.server is None:

@@ -33,11 +33,26 @@ def upgrade() -> None:
         sa.Column("used_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_mails_user_id_users"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_mails")),
-        sa.UniqueConstraint("kind", "address", "minute", name=op.f("uq_mails_kind_address_minute")),
+    )
+    op.create_index(
+        "ix_mails_one_a_minute",
+        "mails",
+        ["kind", "address", "minute"],
+        unique=True,
+        postgresql_where=sa.text("kind <> 'change'"),
+    )
+    op.create_index(
+        "ix_mails_one_change_a_minute",
+        "mails",
+        ["user_id", "address", "minute"],
+        unique=True,
+        postgresql_where=sa.text("kind = 'change'"),
     )
     op.create_index("ix_mails_created_at", "mails", ["created_at"])
     op.create_index("ix_mails_due_at", "mails", ["due_at"], postgresql_where=sa.text("due_at IS NOT NULL"))
     op.create_index(op.f("ix_mails_user_id"), "mails", ["user_id"])
+    given_up = sa.text("due_at IS NULL AND sent_at IS NULL AND error <> ''")
+    op.create_index("ix_mails_given_up", "mails", ["id"], postgresql_where=given_up)
 
 
 def downgrade() -> None:

@@ -144,6 +144,32 @@ RAW: Final = """
 UNLINKED: Final = text("SELECT id FROM audit_entries EXCEPT SELECT unnest(entries) FROM audit_links ORDER BY id")
 
 
+# What lets somebody add, change or leave out entries behind the chain's back.
+UNGUARDED: Final = text("""
+    SELECT 'trigger ' || name, 'it is gone, or disabled'
+    FROM (VALUES ('audit_entries', 'link_audit_entries'), ('audit_entries', 'refuse_audit_change'),
+                 ('audit_links', 'refuse_audit_change')) AS ours (place, name)
+    WHERE NOT EXISTS (
+        SELECT FROM pg_trigger WHERE tgrelid = place::regclass AND tgname = name AND tgenabled IN ('O', 'A')
+    )
+    UNION ALL
+    SELECT 'rule ' || rulename, 'it is on ' || ev_class::regclass || ', and may leave entries out'
+    FROM pg_rewrite WHERE ev_class IN ('audit_entries'::regclass, 'audit_links'::regclass)
+    UNION ALL
+    SELECT 'trigger ' || tgname, 'it is on ' || tgrelid::regclass || ', and none of ours'
+    FROM pg_trigger WHERE tgrelid IN ('audit_entries'::regclass, 'audit_links'::regclass) AND NOT tgisinternal
+        AND tgname NOT IN ('link_audit_entries', 'refuse_audit_change')
+    UNION ALL
+    SELECT 'table ' || inhrelid::regclass, 'what is in it is shown as entries of the log'
+    FROM pg_inherits WHERE inhparent IN ('audit_entries'::regclass, 'audit_links'::regclass)
+""")
+
+
+async def unguarded(connection: AsyncConnection) -> list[tuple[str, str]]:
+    """Return what of the tables' own guards is not as it was made, and what is wrong with it."""
+    return [(str(row[0]), str(row[1])) for row in await connection.execute(UNGUARDED)]
+
+
 async def links(connection: AsyncConnection, *, at_once: int) -> AsyncIterator[Sequence[Row[Any]]]:
     """Yield every link in its lane's order, so many at once."""
     statement = text("SELECT lane, n, entries, digests, hash FROM audit_links ORDER BY lane, n")

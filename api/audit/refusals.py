@@ -1,5 +1,6 @@
 """What is written down of those who were refused: a known actor who lacks a scope."""
 
+import asyncio
 import logging
 from typing import Final
 
@@ -9,6 +10,8 @@ from api.core.errors import ApictlError, MissingScope
 from api.core.runtime import Runtime
 
 log: Final = logging.getLogger("apictl")
+# Whoever is refused waits for it no longer.
+SECONDS: Final = 1.0
 
 
 async def note_refusal(runtime: Runtime, actor: Actor, error: MissingScope, *, operation: str) -> None:
@@ -20,7 +23,7 @@ async def note_refusal(runtime: Runtime, actor: Actor, error: MissingScope, *, o
     if error.is_about_reading or actor.user_id is None:
         return
     try:
-        async with runtime.transaction() as session:
+        async with asyncio.timeout(SECONDS), runtime.transaction() as session:
             await crud.add_refusal(session, actor, operation=operation, reason=error.detail)
-    except ApictlError as second:
-        log.warning("%s a refusal could not be recorded: %s", actor.request_id, second.code)
+    except (ApictlError, TimeoutError) as second:
+        log.warning("a refusal could not be recorded: %s", getattr(second, "code", "it took too long"))

@@ -1,10 +1,10 @@
 """What goes in and out about the audit log."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from api.core.actor import Door
 from api.core.pagination import Limit, Page
@@ -114,3 +114,9 @@ class AuditSince(Body):
     heads: Annotated[
         list[AuditHead], Field(max_length=10_000, default_factory=list, description="The heads of that answer.")
     ]
+
+    @model_validator(mode="after")
+    def _proves_something(self) -> Self:
+        if self.model_fields_set and not self.heads:
+            raise ValueError("it has no heads, which are what is compared: keep all of an answer")
+        return self

@@ -80,6 +80,7 @@ class AuditService:
 
         Raises:
             MissingScope: The actor may not read the log.
+            Busy: This process looks through it for others already.
             AuditTampered: It is not whole; the failure names the places.
         """
         self._actor.require(Scope.AUDIT_READ)
@@ -87,7 +88,11 @@ class AuditService:
         # One picture of it all, while others go on writing; and to look through millions takes as long as it takes.
         how = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         with translated():
-            async with self._runtime.patient_engine() as engine, engine.connect() as connection:
+            async with (
+                self._runtime.turnstile.pass_through("audit"),
+                self._runtime.patient_engine() as engine,
+                engine.connect() as connection,
+            ):
                 return await Verifier(await connection.execution_options(**how), kept, self.counts).verify()
 
     async def _user_id(self, session: AsyncSession, ref: str | None) -> UUID | None:

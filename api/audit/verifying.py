@@ -1,5 +1,6 @@
 """Whether the audit log is whole: every entry as it was written, and every link where it was."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -65,6 +66,8 @@ class Verifier:
         await self._look_up(1)
         for lane, n in self.kept:
             self._tell("cut-off", f"link {lane}/{n}", "it is gone: the log was cut off before it, or made anew")
+        for name, problem in await crud.unguarded(self.connection):
+            self._tell("unguarded", name, problem)
         async for entry_id in crud.unlinked(self.connection):
             self.progress.rows += 1
             self._tell("not-linked", f"entry {entry_id}", "it was inserted without its link, or its link is gone")
@@ -106,8 +109,13 @@ class Verifier:
         """Look at the entries that wait, while there are that many."""
         while len(self._waiting) >= enough:
             part, self._waiting = self._waiting[:ENTRIES], self._waiting[ENTRIES:]
-            rows = {row.id: row for row in await crud.raw_entries(self.connection, [one for one, _ in part])}
-            self.progress.rows += len(rows)
+            found = await crud.raw_entries(self.connection, [one for one, _ in part])
+            rows = {row.id: row for row in found}
+            self.progress.rows += len(found)
+            # Without its primary key, or with a table that inherits from it, it can have two of one id.
+            for entry_id, count in Counter(row.id for row in found).items():
+                if count > 1:
+                    self._tell("twice", f"entry {entry_id}", "it is there more than once")
             for entry_id, noted in part:
                 self._entry(entry_id, noted, rows.get(entry_id))
 

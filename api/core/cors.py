@@ -11,10 +11,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 VARY: Final = (b"vary", b"Origin")
 # What a page can read of an answer besides its body.
-EXPOSED: Final = (
-    b"access-control-expose-headers",
-    b"Apictl-Changed, ETag, Location, Preference-Applied, Retry-After, WWW-Authenticate, X-Request-Id",
+READABLE: Final = (
+    "Apictl-Changed, ETag, Idempotency-Replayed, Location, Preference-Applied, Retry-After, WWW-Authenticate, "
+    "X-Request-Id"
 )
+EXPOSED: Final = (b"access-control-expose-headers", READABLE.encode())
 # What it may send. No cookies: we have none, and `Authorization` is only sent by whoever has a token.
 PREFLIGHT: Final = (
     (b"access-control-allow-methods", b"GET, HEAD, POST, PUT, PATCH, DELETE"),

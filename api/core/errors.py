@@ -272,7 +272,7 @@ class OutcomeUnknown(ApictlError):
     kind = Kind.TIMEOUT
     code = "outcome-unknown"
     title = "It may have been done, or not: the database's answer did not come"
-    default_hint = "look whether it was done, before you do it again"
+    default_hint = "under the same idempotency key, do it again; without one, look first whether it was done"
     default_retry_after = 1
 
 

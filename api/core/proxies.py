@@ -55,12 +55,15 @@ class Forwarded:
 
 
 def address(text: str) -> Address | None:
-    """Return an address, with a port or without; None if it is none."""
+    """Return an address, with a port or without; None if it is none.
+
+    With a zone (fe80::1%eth0) it is none: that can be any text, and names an interface of somebody else's machine.
+    """
     bare = text[1:].partition("]")[0] if text.startswith("[") else text
     if bare.count(":") == 1:
         bare = bare.partition(":")[0]
     try:
-        found = ip_address(bare)
+        found = ip_address("" if "%" in bare else bare)
     except ValueError:
         return None
     # As a socket for both kinds shows an IPv4 address.

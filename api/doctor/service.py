@@ -13,13 +13,14 @@ from api.config import Settings
 from api.core.actor import Actor, Scope
 from api.core.connecting import connect, redact
 from api.core.direct import CONNECTIONS, close
-from api.core.errors import ApictlError
+from api.core.errors import ApictlError, DatabaseTimeout
 from api.core.failures import translated
 from api.core.runtime import Runtime
 from api.database import make_engine
 from api.doctor import crud
 from api.doctor.looking import failed, hash_cost, public_url, secret_key, storage
 from api.doctor.schemas import Check, Diagnosis
+from api.mail import crud as mail
 from api.migrations import crud as migrations
 from api.migrations.revisions import head
 from api.migrations.state import state
@@ -33,7 +34,9 @@ SKEW: Final = 5
 # What becomes of a key that signs for longer (NIST SP 800-57, 5.3.6: one to three years), or does not begin.
 KEY_AGE: Final = timedelta(days=365)
 KEY_WAIT: Final = timedelta(days=30)
-ON_DATABASE: Final = ("clock", "pool", "pooler", "schema", "models", "signing-keys", "servers")
+# Seconds for each of these: all of them together are within a request's time.
+SECONDS: Final = 1.5
+ON_DATABASE: Final = ("clock", "pool", "pooler", "schema", "models", "signing-keys", "servers", "mail", "valkey")
 
 
 class DoctorService:
@@ -75,11 +78,17 @@ class DoctorService:
             (("pooler",), self._pooler(runtime)),
             (("signing-keys",), self._signing_keys(runtime)),
             (("servers", "pool"), self._servers(runtime, facts)),
+            (("mail",), self._mail(runtime)),
+            (("valkey",), self._valkey(runtime)),
         ):
             try:
-                checks += await look
+                async with asyncio.timeout(SECONDS):
+                    checks += await look
             except ApictlError as error:
                 checks += [self._failed(names[0], error), *skipped(*names[1:])]
+            except TimeoutError:
+                slow = DatabaseTimeout(f"It took longer than {SECONDS:g} s")
+                checks += [self._failed(names[0], slow), *skipped(*names[1:])]
         return checks
 
     def _failed(self, name: str, error: ApictlError) -> Check:
@@ -128,6 +137,25 @@ class DoctorService:
             models = Check(name="models", status="warn", detail=told, hint=hint)
         return [Check(name="schema", status="ok", detail=f"at {found.current}, as this version needs it"), models]
 
+    async def _mail(self, runtime: Runtime) -> list[Check]:
+        if self._settings.mail_url is None:
+            told = "APICTL_SMTP_URL is not set: nobody gets a link from here"
+            hint = "set it, and whoever waits for a mail gets it" if self._settings.registration != "closed" else None
+            return [Check(name="mail", status="warn" if hint else "ok", detail=told, hint=hint)]
+        async with runtime.transaction(readonly=True) as session:
+            late, given_up = await mail.waiting(session)
+        told = f"{late} wait for longer than a minute, {given_up} were given up within a week"
+        hint = None
+        if late or given_up:
+            hint = "the log says why, and so does: apictl work --once; is a server running, or apictl work?"
+        return [Check(name="mail", status="warn" if hint else "ok", detail=told, hint=hint)]
+
+    async def _valkey(self, runtime: Runtime) -> list[Check]:
+        if runtime.valkey is None:
+            return [Check(name="valkey", status="ok", detail="none: guesses are counted in the database")]
+        await runtime.valkey.run("return 1", [], [])
+        return [Check(name="valkey", status="ok", detail="it answers, and counts guesses")]
+
     async def _pooler(self, runtime: Runtime) -> list[Check]:
         with translated():
             connections = [
@@ -167,7 +195,8 @@ class DoctorService:
         async with runtime.transaction(readonly=True) as session:
             alive = await migrations.servers(session)
         named = ", ".join(f"{one.host} ({one.pid})" for one in alive[:5]) + (" and others" if alive[5:] else "")
-        each = self._settings.pool_size + CONNECTIONS
+        # And one for probes.
+        each = self._settings.pool_size + CONNECTIONS + 1
         needed = each * max(1, len(alive))
         told = f"{len(alive)} process(es) of up to {each} connections; {facts.connected} of {facts.most} are in use"
         hint = None

@@ -24,8 +24,8 @@ async def by_digest(session: AsyncSession, digest: bytes) -> IdempotencyKey | No
     return (await session.scalars(statement)).one_or_none()
 
 
-async def add(session: AsyncSession, *, digest: bytes, fingerprint: bytes, answer: bytes, kept: timedelta) -> None:
-    """Insert what was done under a key, and remove some of what is over."""
+async def add(session: AsyncSession, *, digest: bytes, fingerprint: bytes, answer: bytes, kept: timedelta) -> bool:
+    """Insert what was done under a key, and remove some of what is over; False if somebody else has done it."""
     over = (
         select(IdempotencyKey.digest)
         .where(IdempotencyKey.expires_at <= func.now())
@@ -34,7 +34,12 @@ async def add(session: AsyncSession, *, digest: bytes, fingerprint: bytes, answe
         .with_for_update(skip_locked=True)
     )
     values = {"fingerprint": fingerprint, "answer": answer, "created_at": func.now(), "expires_at": func.now() + kept}
-    # In the place of one that is over, perhaps: whoever has the turn has found none that is not.
+    # In the place of one that is over, perhaps. It is here that it is decided: whoever waited for a password's hash
+    # between its turn and this has ended that transaction, and the turn with it.
     statement = insert(IdempotencyKey).values(digest=digest, **values)
-    await session.execute(statement.on_conflict_do_update(index_elements=["digest"], set_=values))
+    statement = statement.on_conflict_do_update(
+        index_elements=["digest"], set_=values, where=IdempotencyKey.expires_at <= func.now()
+    )
+    is_first = await session.scalar(statement.returning(IdempotencyKey.digest)) is not None
     await session.execute(delete(IdempotencyKey).where(IdempotencyKey.digest.in_(over)))
+    return is_first

@@ -13,7 +13,7 @@ from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.core.actor import Actor
+from api.core.actor import Actor, scopes_named
 from api.core.errors import ApictlError, BadRequest, Kind, NotAuthenticated
 from api.core.sealing import seal, unseal
 from api.idempotency import crud
@@ -74,6 +74,7 @@ class Once:
         # Operators are one: the next attempt of a CI job has another name.
         whose = "operator" if actor.user_id is None else str(actor.user_id)
         self._session = session
+        self._actor = actor
         self._digest = hashlib.sha256(f"{whose} {key}".encode()).digest()
         self._secret = hashlib.sha256(f"{PURPOSE} {whose} {key}".encode()).digest()
         # A password may be a part of it, and easier to guess than the key.
@@ -88,6 +89,7 @@ class Once:
         Raises:
             RequestInProgress: It is being done.
             IdempotencyKeyReused: What was done under this key was something else.
+            MissingScope: Whoever did it could do more than the actor can.
         """
         if not await crud.take_turn(self._session, self._digest):
             raise RequestInProgress
@@ -96,9 +98,23 @@ class Once:
             return None
         if not hmac.compare_digest(found.fingerprint, self._fingerprint):
             raise IdempotencyKeyReused
-        return unseal(found.answer, self._secret, purpose=PURPOSE)
+        kept = unseal(found.answer, self._secret, purpose=PURPOSE)
+        assert kept is not None  # noqa: S101 - the fingerprint is of the same secret
+        scopes, _, answer = kept.partition(b"\n")
+        # An answer can be a new API key: whoever came with less by then, or comes with less now, is not shown it.
+        self._actor.require(*scopes_named(scopes.decode().split()))
+        return answer
 
     async def keep(self, answer: bytes) -> None:
-        """Store what is answered, in the transaction of what was done."""
-        sealed = seal(answer, self._secret, purpose=PURPOSE)
-        await crud.add(self._session, digest=self._digest, fingerprint=self._fingerprint, answer=sealed, kept=KEPT)
+        """Store what is answered, in the transaction of what was done.
+
+        Raises:
+            RequestInProgress: Another one was first; this one is to be undone.
+        """
+        scopes = " ".join(sorted(self._actor.scopes)).encode()
+        sealed = seal(scopes + b"\n" + answer, self._secret, purpose=PURPOSE)
+        is_first = await crud.add(
+            self._session, digest=self._digest, fingerprint=self._fingerprint, answer=sealed, kept=KEPT
+        )
+        if not is_first:
+            raise RequestInProgress

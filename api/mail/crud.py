@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Integer, cast, delete, func, select, update
+from sqlalchemy import Integer, cast, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -18,11 +18,25 @@ from api.users.models import User
 LEASE: Final = timedelta(minutes=1)
 # What became of it can be looked up so long.
 KEPT: Final = timedelta(days=7)
+# After that many it is given up: within two hours and a half, the pauses doubling from a quarter of a minute.
+ATTEMPTS: Final = 10
+# Of what is old, so many are removed by each one that comes.
+CLEANED: Final = 10
+# As the index has it.
+GIVEN_UP: Final = text("due_at IS NULL AND sent_at IS NULL AND error <> ''")
 USABLE: Final = (Mail.used_at.is_(None), Mail.expires_at > func.now())
 
 
 # Asked again and again, by processes that have nothing to do.
-DUE: Final = Statement(select(Mail.id).where(Mail.due_at <= func.now()).limit(1))
+DUE: Final = Statement(select(Mail.id).where(Mail.due_at <= func.now(), Mail.attempts < ATTEMPTS).limit(1))
+
+
+async def waiting(session: AsyncSession) -> tuple[int, int]:
+    """Return how many mails have waited for longer than a lease, and how many were given up."""
+    late = select(func.count(Mail.id)).where(Mail.due_at < func.now() - LEASE).scalar_subquery()
+    given_up = select(func.count(Mail.id)).where(GIVEN_UP).scalar_subquery()
+    row = (await session.execute(select(late, given_up))).one()
+    return row[0], row[1]
 
 
 async def add(session: AsyncSession, kind: Kind, address: str, **values: Any) -> bool:
@@ -34,8 +48,9 @@ async def add(session: AsyncSession, kind: Kind, address: str, **values: Any) ->
 
 
 async def clean(session: AsyncSession) -> None:
-    """Remove what is old, waiting for nobody who does the same."""
-    over = select(Mail.id).where(Mail.created_at < func.now() - KEPT).with_for_update(skip_locked=True)
+    """Remove some of what is old, waiting for nobody who does the same."""
+    old = select(Mail.id).where(Mail.created_at < func.now() - KEPT).order_by(Mail.created_at)
+    over = old.limit(CLEANED).with_for_update(skip_locked=True)
     await session.execute(delete(Mail).where(Mail.id.in_(over)))
 
 
@@ -43,7 +58,7 @@ async def claim(session: AsyncSession) -> Mail | None:
     """Take the mail that is due the longest, for as long as a lease; its link's time begins now."""
     due = (
         select(Mail.id)
-        .where(Mail.due_at <= func.now())
+        .where(Mail.due_at <= func.now(), Mail.attempts < ATTEMPTS)
         .order_by(Mail.due_at)
         .limit(1)
         .with_for_update(skip_locked=True)

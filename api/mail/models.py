@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, UniqueConstraint, func, text
+from sqlalchemy import ForeignKey, Index, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -20,10 +20,24 @@ class Mail(Base):
 
     __tablename__ = "mails"
     __table_args__ = (
-        # One of a kind to an address in a minute, also between two at once.
-        UniqueConstraint("kind", "address", "minute"),
+        # One of a kind to an address in a minute, also between two at once; of a change, one for each account: whoever
+        # names the address that somebody else is about to have must not have the only mail.
+        Index(
+            "ix_mails_one_a_minute", "kind", "address", "minute", unique=True, postgresql_where=text("kind <> 'change'")
+        ),
+        Index(
+            "ix_mails_one_change_a_minute",
+            *("user_id", "address", "minute"),
+            unique=True,
+            postgresql_where=text("kind = 'change'"),
+        ),
         Index("ix_mails_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
         Index("ix_mails_created_at", "created_at"),
+        Index(
+            "ix_mails_given_up",
+            "id",
+            postgresql_where=text("due_at IS NULL AND sent_at IS NULL AND error <> ''"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)

@@ -46,8 +46,9 @@ class NotSent(Exception):
 
     def __init__(self, reason: str, *, is_final: bool = False) -> None:
         self.is_final = is_final
-        # One line, and not a page.
-        super().__init__(" ".join(reason.split())[:300])
+        # One line, and not a page; a server may say it in any bytes, of which not all can be stored.
+        text = "".join(character if character.isprintable() else " " for character in reason)
+        super().__init__(" ".join(text.split())[:300])
 
 
 class Sender:
@@ -73,23 +74,23 @@ class Sender:
         if self._url.scheme == "file":
             await asyncio.to_thread(write, message, Path(unquote(self._url.path)))
             return
+        client = aiosmtplib.SMTP(
+            hostname=self._url.hostname,
+            port=self._url.port,
+            username=unquote(self._url.username) if self._url.username else None,
+            password=unquote(self._url.password or "") if self._url.username else None,
+            # By default it asks for the name of this machine, which may not answer, and is nobody's business.
+            local_hostname=self.address.domain,
+            use_tls=self._url.scheme == "smtps",
+            start_tls=self._url.scheme == "smtp+starttls",
+            timeout=PATIENCE,
+        )
         try:
             async with asyncio.timeout(PATIENCE):
-                await aiosmtplib.send(
-                    message,
-                    # Who it is from and to, and nothing that a header of it could say.
-                    sender=self.address.addr_spec,
-                    recipients=[message["To"].addresses[0].addr_spec],
-                    hostname=self._url.hostname,
-                    port=self._url.port,
-                    username=unquote(self._url.username) if self._url.username else None,
-                    password=unquote(self._url.password or "") if self._url.username else None,
-                    # By default it asks for the name of this machine, which may not answer, and is nobody's business.
-                    local_hostname=self.address.domain,
-                    use_tls=self._url.scheme == "smtps",
-                    start_tls=self._url.scheme == "smtp+starttls",
-                    timeout=PATIENCE,
-                )
+                await client.connect()
+                # Who it is from and to, and nothing that a header of it could say.
+                to = message["To"].addresses[0].addr_spec
+                await client.send_message(message, sender=self.address.addr_spec, recipients=[to])
         except TimeoutError:
             raise NotSent(f"the server took longer than {PATIENCE} seconds") from None
         except aiosmtplib.SMTPRecipientsRefused as error:
@@ -99,6 +100,9 @@ class Sender:
             raise NotSent(f"{error.code} {error.message}", is_final=error.code >= 500) from None
         except (aiosmtplib.SMTPException, OSError) as error:
             raise NotSent(f"{type(error).__name__}: {error}") from None
+        finally:
+            # Without QUIT: a server that has taken the mail, and does not answer that, would be sent it again.
+            client.close()
 
 
 def sender_address(settings: Settings) -> Address:

@@ -36,8 +36,8 @@ log: Final = logging.getLogger("apictl")
 HANDS: Final = 4
 # Seconds between two looks where nothing was to be sent.
 PAUSE: Final = 1.0
-# After that many it is given up: within two hours and a half, the pauses doubling from a quarter of a minute.
-ATTEMPTS: Final = 10
+# Seconds that mails in hand have when the process is to end; whoever takes longer is sent it again, by another one.
+LAST: Final = 5.0
 FIRST_DELAY: Final = 15
 LONGEST_DELAY: Final = 3600
 # Where a link of each kind leads.
@@ -171,6 +171,8 @@ class Worker:
         values = {
             "site": urlsplit(url).netloc,
             "address": mail.address,
+            # Whoever reads the mail must know whose account gets the address.
+            "account": "" if whom.user is None else whom.user.handle,
             "asked": f"{mail.created_at.astimezone(UTC):%d %B %Y, %H:%M} UTC",
             "page": f"{url}/reset-password",
             # In the fragment: no log, proxy or Referer sees it.
@@ -181,7 +183,7 @@ class Worker:
         )
 
     async def _note_failure(self, mail: Mail, error: NotSent) -> None:
-        is_over = error.is_final or mail.attempts >= ATTEMPTS
+        is_over = error.is_final or mail.attempts >= crud.ATTEMPTS
         delay = min(FIRST_DELAY * 2 ** (mail.attempts - 1), LONGEST_DELAY)
         self.tally.failed += 1
         self.tally.last_error = str(error)
@@ -191,18 +193,18 @@ class Worker:
         try:
             async with self._runtime.transaction() as session:
                 await crud.change(session, mail.id, due_at=due_at, error=str(error))
-        except ApictlError as unnoted:
-            # Then it is due when its lease is over.
-            log.warning("mail %s: %s", mail.id, unnoted.detail)
+        except Exception as unnoted:  # noqa: BLE001 - one mail ends no other; it is due when its lease is over
+            log.warning("mail %s: %s", mail.id, getattr(unnoted, "detail", repr(unnoted)))
 
 
 @asynccontextmanager
 async def working(runtime: Runtime, key: bytes) -> AsyncIterator[None]:
-    """Send mails beside whatever is done in a `with` block; at its end, those in hand are sent."""
+    """Send mails beside whatever is done in a `with` block; at its end, those in hand have some seconds."""
     worker = Worker(runtime, key)
     running = asyncio.create_task(worker.run())
     try:
         yield
     finally:
         worker.stop()
-        await running
+        with suppress(TimeoutError):
+            await asyncio.wait_for(running, LAST)

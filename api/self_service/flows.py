@@ -74,7 +74,7 @@ class AccountLinks:
         return await self._ask("reset", email)
 
     async def _ask(self, kind: Kind, email: str) -> Accepted:
-        await self._throttle.take_mail(email)
+        await self._throttle.take_mail(kind, email)
         if self._runtime.settings.mail_url is None:
             log.warning("somebody waits for a mail (%s), and APICTL_SMTP_URL is not set", kind)
         async with self._runtime.transaction() as session:
@@ -102,10 +102,13 @@ class AccountLinks:
             # It is by themselves, and by nobody who may make others.
             actor = self._actor(new.email, None, Scope.USERS_WRITE)
             made = await UserService(session, actor, self._runtime.passwords).create_user(new, hashed=hashed)
-            for role in mail.detail.get("roles", ()):
+            if mail.kind == "invite":
                 inviter = await self._inviter(session, mail)
                 try:
-                    await RoleService(session, inviter).grant_role(str(made.user.id), role)
+                    # Also without roles: an account is made, for which somebody has vouched.
+                    inviter.require(Scope.USERS_WRITE)
+                    for role in mail.detail["roles"]:
+                        await RoleService(session, inviter).grant_role(str(made.user.id), role)
                 except ApictlError:
                     raise InvalidLink("The invitation does not hold any more", hint="ask for another") from None
             user = await users.by_id(session, made.user.id, lock=True)

@@ -111,7 +111,7 @@ async def invite_user(new: InvitationCreate, mails: CurrentAccountMails, respons
     return outcome.invitation
 
 
-@router.post("/v1/users/me/verify-email", status_code=202, responses=SEND | responses(429))
+@router.post("/v1/users/me/verify-email", status_code=202, responses=SEND | responses(429), dependencies=NO_DRY_RUN)
 async def verify_my_email(mails: CurrentAccountMails, response: Response) -> UserRead:
     """Send the user who asks a link by which they confirm their address."""
     return shown_outcome(await mails.verify_my_email(), response)

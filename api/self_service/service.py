@@ -66,7 +66,7 @@ class AccountMailService:
         if self._settings.registration == "closed":
             raise RegistrationClosed(
                 "Nobody is invited here, and nobody registers",
-                hint="set APICTL_REGISTRATION=invitation; or make the account yourself: apictl create-user",
+                hint="set APICTL_REGISTRATION=invitation, for servers too; or make the account: apictl create-user",
             )
         self._require_mail()
         for name in new.roles:
@@ -116,10 +116,13 @@ class AccountMailService:
             MissingScope: They came with a narrowed token.
             TooManyAttempts: They, or their network, had too many mails.
         """
-        user = await self._records.lock(str(self._actor.require_own_session()))
+        user_id = str(self._actor.require_own_session())
+        self._require_mail()
+        # Before the row is locked: nobody else waits for the throttle's store.
+        user = await self._records.get(user_id)
         if user.email_verified_at is None:
-            await self._throttle.take_mail(require_person(user))
-        return await self._send("verify", user)
+            await self._throttle.take_mail("verify", require_person(user))
+        return await self._send("verify", await self._records.lock(user_id))
 
     async def change_my_email(self, current_password: str, email: str) -> Outcome:
         """Send a link to the address that the actor wants to have; theirs changes when it is followed.
@@ -133,7 +136,7 @@ class AccountMailService:
         """
         found_now = await self._records.verified(current_password, self._passwords, self._throttle)
         self._require_mail()
-        await self._throttle.take_mail(email)
+        await self._throttle.take_mail("change", email)
         user = await self._records.lock_verified(found_now)
         if user.email == email:
             return Outcome(user, changed=False)

@@ -49,7 +49,7 @@ KNOWN_FOR: Final = timedelta(days=30)
 # What somebody types who has a device before them; and how many devices may begin to wait, which takes no credentials.
 USER_CODES: Final = Limit("user codes", 30, 10)
 DEVICES: Final = Limit("devices", 60, 5)
-# Mails that are sent because a stranger asked: three to an address in a quarter of an hour.
+# Mails that are sent because a stranger asked: of each kind, three to an address in a quarter of an hour.
 MAILS_TO: Final = Limit("mails to", 3, 300)
 MAILS_FROM: Final = Limit("mails from", 20, 45)
 

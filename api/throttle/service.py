@@ -92,14 +92,16 @@ class Throttle:
         """
         await self._take([bucket(buckets.DEVICES, self._network)])
 
-    async def take_mail(self, address: str) -> None:
+    async def take_mail(self, kind: str, address: str) -> None:
         """Let a mail be sent because somebody asked, to a canonical address; the same whether or not it is known here.
+
+        Each kind has its own: who has mails of one sent to somebody keeps them from no other.
 
         Raises:
             TooManyAttempts: It, or this network, had too many.
         """
         by_network = bucket(buckets.MAILS_FROM, self._network)
-        await self._take([bucket(buckets.MAILS_TO, address), by_network])
+        await self._take([bucket(buckets.MAILS_TO, kind, address), by_network])
         await self._store.charge([by_network])
 
     async def _take(self, needed: Sequence[Bucket], *, known: bytes = b"") -> None:

@@ -44,7 +44,7 @@ from api.users.accounts import scopes as scopes_of
 from api.users.schemas import canonical_email
 
 # The same for every reason.
-FORGOTTEN: Final = "check address and password; a forgotten one an administrator sets anew: apictl set-password"
+FORGOTTEN: Final = "check address and password; whoever has forgotten it has a link sent: /reset-password"
 
 
 class PasswordChanged(Exception):

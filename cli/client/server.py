@@ -217,7 +217,7 @@ async def again(ask: Callable[[], Awaitable[T]]) -> T:
             return await ask()
         except ApictlError as error:
             # What else it is will be no other in a moment.
-            is_passing = error.kind is Kind.UNAVAILABLE or error.code == "request-in-progress"
+            is_passing = error.kind in {Kind.UNAVAILABLE, Kind.TIMEOUT} or error.code == "request-in-progress"
             after = error.retry_after if is_passing else None
             if after is None or after > LONGEST_PAUSE:
                 raise

@@ -92,6 +92,24 @@ async def test_each_way_to_tamper_is_named(
     assert found == expected
 
 
+async def test_what_is_done_around_the_chain_is_named(
+    admin: httpx2.AsyncClient, log: list[str], database: asyncpg.Connection
+) -> None:
+    """Another row of the same id, which is shown in place of the right one; and a rule that leaves entries out."""
+    await database.execute("CREATE SCHEMA aside; CREATE TABLE aside.more () INHERITS (audit_entries)")
+    await database.execute("INSERT INTO aside.more SELECT * FROM audit_entries WHERE id = $1", log[1])
+    async with unguarded(database):
+        await database.execute("UPDATE ONLY audit_entries SET actor = 'innocent' WHERE id = $1", log[1])
+    found = await verified(admin)
+    assert found.pop(f"entry {log[1]}") in {"twice", "changed"}
+    assert found == {"table aside.more": "unguarded"}
+    await database.execute("DROP SCHEMA aside CASCADE")
+    await database.execute("CREATE RULE hush AS ON INSERT TO audit_entries DO INSTEAD NOTHING")
+    await database.execute("ALTER TABLE audit_links DISABLE TRIGGER refuse_audit_change")
+    found = await verified(admin)
+    assert (found["rule hush"], found["trigger refuse_audit_change"]) == ("unguarded", "unguarded")
+
+
 async def test_links_of_any_form_are_no_failure_of_ours(
     admin: httpx2.AsyncClient, log: list[str], database: asyncpg.Connection
 ) -> None:

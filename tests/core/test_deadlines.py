@@ -136,11 +136,11 @@ async def test_a_commit_whose_answer_is_lost_is_not_called_a_failure(
     proxy.cut_at = b"COMMIT"
     answer = await admin.patch("/v1/users/me", json={"full_name": "x"})
     assert (answer.status_code, answer.json()["code"]) == (504, "outcome-unknown")
-    assert "before you do it again" in answer.json()["hint"]
+    assert "look first whether it was done" in answer.json()["hint"]
     assert await database.fetchval("SELECT full_name FROM users") == "x"
     environment["APICTL_DATABASE_URL"] = url
     ended = await apictl("update-user", SUPERUSER, "--full-name", "y", environment=environment)
-    assert (ended.code, "before you do it again" in ended.err, "Traceback" in ended.err) == (7, True, False)
+    assert (ended.code, "look first whether it was done" in ended.err, "Traceback" in ended.err) == (7, True, False)
     assert await database.fetchval("SELECT full_name FROM users") == "y"
     proxy.cut_at = b"INSERT INTO users"
     assert (await admin.post("/v1/users", json={"email": "known@example.com"})).status_code == 504

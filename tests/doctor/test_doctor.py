@@ -20,7 +20,7 @@ from tests.support.processes import Apictl, Finished
 
 NAMES: Final = {
     "secret-key", "public-url", "storage", "hash-cost", "database", "clock",
-    "schema", "models", "pooler", "signing-keys", "pool", "servers",
+    "schema", "models", "pooler", "signing-keys", "pool", "servers", "mail", "valkey",
 }  # fmt: skip
 
 
@@ -67,7 +67,8 @@ async def test_without_a_database_the_rest_is_told(apictl: Apictl, environment: 
     checks, ended = await asked(apictl, nowhere | {"APICTL_SECRET_KEY": "x" * 40, "APICTL_LISTEN_HOST": "192.0.2.1"})
     assert {name: check["status"] for name, check in checks.items() if name not in {"hash-cost", "storage"}} == {
         "database": "fail", "secret-key": "fail", "public-url": "warn",
-        **dict.fromkeys(("clock", "schema", "models", "pooler", "signing-keys", "pool", "servers"), "skipped"),
+        **dict.fromkeys(("clock", "schema", "models", "pooler", "signing-keys"), "skipped"),
+        **dict.fromkeys(("pool", "servers", "mail", "valkey"), "skipped"),
     }  # fmt: skip
     assert "CANARY" not in ended.out + ended.err
     assert "Connect call failed" in checks["database"]["detail"]

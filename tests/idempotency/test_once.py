@@ -171,6 +171,33 @@ async def test_thirty_at_once_are_one(admin: httpx2.AsyncClient, database: async
     assert await database.fetchval(CREATED) == 1
 
 
+async def test_of_many_at_once_one_is_done_also_where_a_hash_is_waited_for(
+    admin: httpx2.AsyncClient, database: asyncpg.Connection
+) -> None:
+    """The transaction, and with it the turn, ends before the hash; it is the row that decides."""
+
+    async def enroll() -> httpx2.Response:
+        asked = {"current_password": PASSWORD}
+        return await admin.post("/v1/users/me/factors/totp", json=asked, headers={"Idempotency-Key": KEY})
+
+    answers = await asyncio.gather(*(enroll() for _ in range(6)))
+    assert {answer.status_code for answer in answers} <= {201, 409}, [answer.text for answer in answers]
+    ids = {answer.json()["id"] for answer in answers if answer.status_code == 201}
+    assert ids == {(await enroll()).json()["id"]}
+    assert await database.fetchval("SELECT count(*) FROM second_factors") == 1
+
+
+async def test_whoever_may_do_less_by_now_is_not_shown_what_was_answered(
+    admin: httpx2.AsyncClient, superuser: User, database: asyncpg.Connection
+) -> None:
+    headers = {"Idempotency-Key": KEY}
+    asked = {"user": str(superuser.id), "name": "deploy", "scopes": ["users:read"]}
+    assert (await admin.post("/v1/api-keys", json=asked, headers=headers)).status_code == 201
+    await database.execute("UPDATE users SET is_superuser = false")
+    refused = await admin.post("/v1/api-keys", json=asked, headers=headers)
+    assert (refused.status_code, refused.json()["code"]) == (403, "missing-scope")
+
+
 async def test_what_is_cut_from_its_answer_has_one_effect(
     app: FastAPI, superuser: User, environment: dict[str, str], database: asyncpg.Connection
 ) -> None:

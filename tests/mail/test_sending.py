@@ -28,7 +28,8 @@ from pydantic import SecretStr
 from api.config import Settings
 from api.core.runtime import Runtime
 from api.mail import letters, sending
-from api.mail.worker import ATTEMPTS, PAGES
+from api.mail.crud import ATTEMPTS
+from api.mail.worker import PAGES
 from api.users.models import User
 from tests.conftest import SUPERUSER
 from tests.migrations.test_pgbouncer import PGBOUNCER, in_front_of
@@ -127,6 +128,39 @@ async def test_a_server_that_does_not_take_it(
         for _ in range(2):
             await worker.drain()
         assert len(server.mails) == (0 if is_over else 1)
+
+
+async def test_a_server_that_is_silent_after_it_has_taken_it(
+    settings: Settings, database: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be sent again and again to whoever waits for an answer to QUIT."""
+    monkeypatch.setattr(sending, "PATIENCE", 1.0)
+    lines: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 here\r\n")
+        while line := await reader.readline():
+            lines.append(line)
+            if line.startswith(b"DATA"):
+                writer.write(b"354 go on\r\n")
+                await reader.readuntil(b"\r\n.\r\n")
+            if not line.startswith(b"QUIT"):
+                writer.write(b"250 yes\r\n")
+        writer.close()
+
+    await queue(database)
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with listening:
+        url = f"smtp://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+        async with Runtime.open(settings.model_copy(update={"smtp_url": SecretStr(url)})) as runtime:
+            await worker_of(runtime, runtime.settings).drain()
+    assert sum(line.startswith(b"DATA") for line in lines) == 1
+    assert await database.fetchval("SELECT sent_at IS NOT NULL FROM mails")
+
+
+def test_what_a_server_says_in_no_utf_8_is_kept() -> None:
+    reason = sending.NotSent("550 Empf\udce4nger\x00 unbekannt", is_final=True)
+    assert str(reason) == "550 Empf nger unbekannt"
 
 
 async def test_it_is_given_up_in_the_end(

@@ -134,7 +134,7 @@ EXAMPLES: Final[dict[Any, Any]] = {
     ExportStateOptions: ExportStateOptions(owner="x"),
     AuditFilter: AuditFilter(),
     AuditQuery: AuditQuery(),
-    AuditSince: AuditSince(heads=[]),
+    AuditSince: AuditSince.model_validate({}),
 }
 
 

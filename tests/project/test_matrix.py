@@ -168,8 +168,8 @@ STATEMENTS: Final = {
     "reset_password": 0,
     "confirm_email": 0,
     "invite_user": 5,
-    "verify_my_email": 8,
-    "change_my_email": 11,
+    "verify_my_email": 9,
+    "change_my_email": 12,
     "send_reset": 5,
     "verify_email": 5,
     "list_own_factors": 4,
@@ -208,7 +208,7 @@ STATEMENTS: Final = {
     "export_audit": 2,
     # It has a connection of its own for what it looks through.
     "verify_audit": 1,
-    "doctor": 8,
+    "doctor": 9,
 }
 # They read, although they are a POST.
 READS: Final = {"introspect_token", "plan", "verify_audit"}

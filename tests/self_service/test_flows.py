@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from api.config import Settings
 from tests.conftest import PASSWORD, log_in
 from tests.support.cases import THOROUGH
-from tests.support.mail import MailServer, mail_server, worker_of
+from tests.support.mail import MailServer, mail_server, text_of, worker_of
 
 ADA: Final = "ada@example.com"
 BOB: Final = "bob@example.com"
@@ -148,7 +148,9 @@ async def test_an_invitation(
     refused = await client.post("/v1/auth/complete-registration", json=body)
     assert (refused.status_code, refused.json()["code"]) == (400, "invalid-link")
     assert await database.fetchval("SELECT count(*) FROM users WHERE email = $1", ADA) == 0
-    await database.execute("UPDATE users SET is_superuser = true")
+    await database.execute("UPDATE users SET is_superuser = true, is_active = false")
+    assert (await client.post("/v1/auth/complete-registration", json=body)).json()["code"] == "invalid-link"
+    await database.execute("UPDATE users SET is_active = true")
     made = await client.post("/v1/auth/complete-registration", json=body)
     assert (made.status_code, made.json()["roles"], made.json()["full_name"]) == (201, ["support"], "Ada")
     taken = await admin.post("/v1/invitations", json=invited)
@@ -179,6 +181,20 @@ async def test_an_address_and_another(
     taken = await client.put("/v1/users/me/email", json=change | {"email": "root@example.com"})
     assert (free.status_code, free.content) == (taken.status_code, taken.content)
     assert ("root@example.com", "You have an account already") in await post.comes()
+
+
+async def test_two_who_want_one_address_have_a_mail_each(
+    app: FastAPI, client: httpx2.AsyncClient, admin: httpx2.AsyncClient, post: Post, ada: dict[str, Any]
+) -> None:
+    """Each of which names the account: who reads it must not give the address to somebody else's."""
+    change = {"email": BOB, "current_password": PASSWORD}
+    session = await log_in(client, ADA)
+    client.headers["Authorization"] = f"Bearer {session['access_token']}"
+    for asking in (admin, client):
+        assert (await asking.put("/v1/users/me/email", json=change)).headers["apictl-changed"] == "true"
+    await post.comes()
+    texts = [text_of(message) for _, message in post.server.mails[-2:]]
+    assert sorted(name in text for text in texts for name in (ADA, "root@example.com")) == [False, False, True, True]
 
 
 async def test_what_ends_a_link(
