@@ -1,10 +1,11 @@
 """What goes in and out about the audit log."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from api.core.actor import Door
 from api.core.pagination import Limit, Page
@@ -12,7 +13,19 @@ from api.core.text import Line
 from api.users.schemas import Body
 
 Outcome = Literal["done", "refused", "failed"]
+NUMBER = re.compile(r"[+-]?[\d.]+(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 Word = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z_.]{0,62}$")]
+
+
+def is_written_out(moment: Any) -> Any:
+    """Return what may be a time: Pydantic takes `0.5` for one, half a second after 1970.
+
+    Raises:
+        ValueError: It is a number.
+    """
+    if isinstance(moment, int | float) or (isinstance(moment, str) and NUMBER.fullmatch(moment.strip())):
+        raise ValueError("it is a number, and no time as 2026-11-26T08:00:00Z")
+    return moment
 
 
 def in_utc(moment: datetime) -> datetime:
@@ -27,7 +40,7 @@ def in_utc(moment: datetime) -> datetime:
         raise ValueError("it is no time that there is in UTC") from None
 
 
-Moment = Annotated[datetime, AfterValidator(in_utc)]
+Moment = Annotated[datetime, BeforeValidator(is_written_out), AfterValidator(in_utc)]
 
 
 class AuditFilter(BaseModel):

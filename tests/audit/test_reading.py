@@ -120,6 +120,13 @@ HOSTILE: Final = [
 ]  # fmt: skip
 
 
+async def test_a_number_is_no_time(admin: httpx2.AsyncClient) -> None:
+    for text in ("0.5", "1700000000", "-1", "1e9"):
+        for name in ("since", "until"):
+            refused = await admin.get("/v1/audit", params={name: text})
+            assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, name), text
+
+
 async def test_hostile_filters(admin: httpx2.AsyncClient) -> None:
     for which in HOSTILE:
         for path in ("/v1/audit", "/v1/audit/export"):
