@@ -19,7 +19,6 @@ KeyId = Annotated[UUID, Path(description="The API key's id.")]
 @router.post("", status_code=201, responses=responses(400, 401, 403, 404, 409, 413, 422, 503))
 async def create_api_key(new: ApiKeyCreate, api_keys: CurrentApiKeys, response: Response) -> ApiKeyIssued:
     """Create an API key for a person or a service account; its text is shown this once."""
-    response.headers["Cache-Control"] = "no-store"
     tell_changed(response, changed=True)
     return await api_keys.create_api_key(new)
 
@@ -36,7 +35,6 @@ async def rotate_api_key(
     api_key_id: KeyId, api_keys: CurrentApiKeys, response: Response, how: Annotated[ApiKeyRotate, Body()] = AS_USUAL
 ) -> ApiKeyIssued:
     """Replace an API key by one that may do the same; for the overlap both are good."""
-    response.headers["Cache-Control"] = "no-store"
     tell_changed(response, changed=True)
     return await api_keys.rotate_api_key(api_key_id, overlap=how.overlap)
 

@@ -31,7 +31,7 @@ async def export_audit(audit: CurrentAudit, which: Annotated[AuditFilter, Query(
     return StreamingResponse(
         await audit.export_audit(which),
         media_type=MEDIA_TYPE,
-        headers={"Content-Disposition": 'attachment; filename="audit.jsonl"', "Cache-Control": "no-store"},
+        headers={"Content-Disposition": 'attachment; filename="audit.jsonl"'},
     )
 
 

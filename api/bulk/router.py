@@ -64,5 +64,5 @@ async def export_users(bulk: CurrentBulk, how: Annotated[ExportOptions, Query()]
     return StreamingResponse(
         await bulk.export_users(how),
         media_type=MEDIA_TYPES[how.format],
-        headers={"Content-Disposition": f'attachment; filename="users.{how.format}"', "Cache-Control": "no-store"},
+        headers={"Content-Disposition": f'attachment; filename="users.{how.format}"'},
     )

@@ -37,7 +37,7 @@ class Html:
             f"default-src 'none'; script-src {' '.join(scripts)}; style-src {' '.join(styles)}; img-src {image}; "
             "connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
         )
-        self._headers = PAGE | {"Content-Security-Policy": policy, "Cache-Control": "no-store"}
+        self._headers = PAGE | {"Content-Security-Policy": policy}
 
     def response(self) -> HTMLResponse:
         """Return the answer to whoever asks for it."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Form, Response
+from fastapi import APIRouter, Form
 from fastapi import Path as InPath
 from fastapi.responses import HTMLResponse
 
@@ -40,10 +40,8 @@ async def start_device(
     grants: CurrentGrants,
     grant: CurrentDeviceGrant,
     client: CurrentClient,
-    response: Response,
 ) -> DeviceIssued:
     """Begin to let a device act for somebody (RFC 8628): a code to wait with, and a code to be typed elsewhere."""
-    response.headers["Cache-Control"] = "no-store"
     await authenticated(form, basic, grants, client)
     return await grant.start(scope=form.scope, client=client)
 

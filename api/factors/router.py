@@ -44,29 +44,22 @@ async def list_own_factors(factors: CurrentFactors) -> Factors:
 
 
 @router.post("/v1/users/me/factors/totp", status_code=201, responses=OWN, dependencies=NO_DRY_RUN)
-async def enroll_totp(
-    new: FactorEnroll, factors: CurrentFactors, keys: CurrentKeys, response: Response
-) -> TotpEnrolled:
+async def enroll_totp(new: FactorEnroll, factors: CurrentFactors, keys: CurrentKeys) -> TotpEnrolled:
     """Make the secret of an app that makes one-time passwords (RFC 6238); shown this once, and to be confirmed."""
-    response.headers["Cache-Control"] = "no-store"
     return await factors.enroll_totp(new.name, new.current_password, keys)
 
 
 @router.post("/v1/users/me/factors/passkey", status_code=201, responses=OWN, dependencies=NO_DRY_RUN)
-async def enroll_passkey(
-    new: FactorEnroll, factors: CurrentFactors, keys: CurrentKeys, response: Response
-) -> PasskeyEnrolled:
+async def enroll_passkey(new: FactorEnroll, factors: CurrentFactors, keys: CurrentKeys) -> PasskeyEnrolled:
     """Begin to make a passkey: the options for `navigator.credentials.create()`; its answer is to be confirmed."""
-    response.headers["Cache-Control"] = "no-store"
     return await factors.enroll_passkey(new.name, new.current_password, keys)
 
 
 @router.post("/v1/users/me/factors/{factor_id}/confirm", responses=OWN, dependencies=NO_DRY_RUN)
 async def confirm_factor(
-    factor_id: FactorId, proof: FactorConfirm, factors: CurrentFactors, keys: CurrentKeys, response: Response
+    factor_id: FactorId, proof: FactorConfirm, factors: CurrentFactors, keys: CurrentKeys
 ) -> RecoveryCodes:
     """Have the factor asked for at every login from now on; with the first one, recovery codes are shown, this once."""
-    response.headers["Cache-Control"] = "no-store"
     return await factors.confirm_factor(factor_id, proof, keys)
 
 
@@ -77,9 +70,8 @@ async def remove_factor(factor_id: FactorId, proof: OwnPassword, factors: Curren
 
 
 @router.post("/v1/users/me/recovery-codes", responses=OWN, dependencies=NO_DRY_RUN)
-async def new_recovery_codes(proof: OwnPassword, factors: CurrentFactors, response: Response) -> RecoveryCodes:
+async def new_recovery_codes(proof: OwnPassword, factors: CurrentFactors) -> RecoveryCodes:
     """Make new recovery codes, shown this once; those before are good no more."""
-    response.headers["Cache-Control"] = "no-store"
     return await factors.new_recovery_codes(proof.current_password)
 
 

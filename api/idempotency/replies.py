@@ -7,8 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.core.actor import Actor
 from api.idempotency.service import Once
 
-# What an answer has anew each time.
-NOT_KEPT = (b"content-length", b"x-request-id")
+# What is worked out anew.
+NOT_KEPT = (b"content-length",)
 
 
 class Replayed(Exception):
@@ -45,20 +45,14 @@ async def begin_once(request: Request, session: AsyncSession, actor: Actor, key:
     scope["state"]["keep"] = keep
 
 
-async def on_replayed(request: Request, error: Exception) -> Response:
+async def on_replayed(_: Request, error: Exception) -> Response:
     """Answer as the first time, and say so."""
     assert isinstance(error, Replayed)  # noqa: S101 - registered for this class only
     kept = orjson.loads(error.answer)
     response = Response(kept["body"], kept["status"])
     response.raw_headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in kept["headers"]]
-    response.headers.update(
-        {
-            "Content-Length": str(len(response.body)),
-            "Idempotency-Replayed": "true",
-            "X-Request-Id": request.state.request_id,
-            "X-Content-Type-Options": "nosniff",
-        }
-    )
+    response.headers["Content-Length"] = str(len(response.body))
+    response.headers["Idempotency-Replayed"] = "true"
     return response
 
 

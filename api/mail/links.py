@@ -12,7 +12,7 @@ from uuid import UUID
 from api.mail.models import Mail
 from api.users.models import User
 
-# `taken` and `changed` have no link: they tell somebody what happened.
+# `changed` has no link: it tells somebody what happened.
 Kind = Literal["register", "invite", "verify", "change", "reset", "changed"]
 LIFETIME: Final = timedelta(minutes=15)
 PREFIX: Final = "apictl_link_"

@@ -40,7 +40,7 @@ async def revoke_by_holder(
     if not form.token:
         raise OAuthError("token is missing", hint="send a form with token=…")
     await revoke(form.token, runtime=runtime, keys=keys, client=client)
-    return Response(headers={"Cache-Control": "no-store"})
+    return Response()
 
 
 @router.post(
@@ -48,11 +48,8 @@ async def revoke_by_holder(
     response_model_exclude_none=True,
     responses=responses(403, 413, 503) | REFUSED | UNAUTHORIZED,
 )
-async def introspect_token(
-    form: Annotated[TokenForm, Form()], introspection: Introspector, response: Response
-) -> Introspection:
+async def introspect_token(form: Annotated[TokenForm, Form()], introspection: Introspector) -> Introspection:
     """Tell a resource server what a token is good for now (RFC 7662); of one that is not, only that."""
-    response.headers["Cache-Control"] = "no-store"
     return await introspection.introspect_token(form.token)
 
 

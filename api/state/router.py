@@ -23,7 +23,6 @@ async def apply(
     wanted: State, state: CurrentState, response: Response, how: Annotated[ApplyOptions, Query()]
 ) -> Applied:
     """Apply a state, all of it or nothing; the texts of new API keys are in the answer, this once."""
-    response.headers["Cache-Control"] = "no-store"
     applied = await state.apply(wanted, how)
     tell_changed(response, changed=bool(applied.changes))
     return applied

@@ -62,14 +62,12 @@ async def token_endpoint(
     request: Request,
     grants: CurrentGrants,
     client: CurrentClient,
-    response: Response,
     form: Annotated[LoginForm, Form()],
     basic: BasicClient,
     factor: CurrentFactorGrant,
     device: CurrentDeviceGrant,
 ) -> TokenIssued:
     """Exchange what somebody knows or has, a refresh token, or a client's secret for tokens (RFC 6749, RFC 8628)."""
-    response.headers["Cache-Control"] = "no-store"
     # For whoever counts them.
     request.scope["state"]["grant"] = form.grant_type if form.grant_type in GRANT_TYPES else "other"
     account = await authenticated(form, basic, grants, client)
@@ -110,11 +108,8 @@ async def by_factor(form: LoginForm, grant: FactorGrant, client: Client) -> Toke
 
 
 @oauth.post("/v1/auth/passkey", responses=responses(413, 503) | REFUSED, openapi_extra={"security": []})
-async def passkey_options(
-    form: Annotated[PasskeyForm, Form()], grant: CurrentFactorGrant, response: Response
-) -> PasskeyOptions:
+async def passkey_options(form: Annotated[PasskeyForm, Form()], grant: CurrentFactorGrant) -> PasskeyOptions:
     """Begin a login with a passkey: options for `navigator.credentials.get()`, with a challenge for five minutes."""
-    response.headers["Cache-Control"] = "no-store"
     return await grant.passkey_options(form.mfa_token)
 
 
@@ -135,7 +130,6 @@ async def create_token(
     new: TokenCreate, tokens: CurrentTokens, keys: CurrentKeys, response: Response, dry_run: DryRun
 ) -> TokenIssued:
     """Issue tokens for a user without their password."""
-    response.headers["Cache-Control"] = "no-store"
     tell_changed(response, changed=True)
     return await tokens.create_token(new, keys, dry_run=dry_run)
 

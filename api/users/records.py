@@ -36,7 +36,7 @@ class WrongPassword(ApictlError):
     kind = Kind.NOT_PERMITTED
     code = "wrong-password"
     title = "The current password is not right"
-    default_hint = "it is the one that logs in now; who forgot it asks an administrator for a new one"
+    default_hint = "it is the one that logs in now; who forgot it has a link sent: /reset-password"
 
 
 class LastSuperuser(ApictlError):
