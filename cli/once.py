@@ -10,6 +10,7 @@ from cli.output import Format, Item, Listing, Report, Result, Script
 if TYPE_CHECKING:
     from cli.call import Call
 
+DONE_BEFORE: Final = "It was done before, under this --idempotency-key: this is what came of it then."
 KINDS: Final[dict[str, type[Any]]] = {kind.__name__: kind for kind in (Item, Listing, Script, Report)}
 
 
@@ -30,7 +31,7 @@ async def once(call: "Call", key: str | None, asked: dict[str, Any], work: Calla
     held = Once(call.session, call.actor, key, json.dumps(asked, sort_keys=True, default=str).encode())
     before = await held.find()
     if before is not None:
-        call.say("It was done before, under this --idempotency-key: this is what came of it then.")
+        call.say(DONE_BEFORE)
         return unpacked(before)
     result = await work()
     await held.keep(packed(result))

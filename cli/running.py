@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cli import THRESHOLD
 from cli.call import Body, Call, HostBody, Shown
-from cli.once import once
+from cli.once import DONE_BEFORE, once
 from cli.options import Kind
 from cli.output import Result, Script, Style, check_fields
 from cli.signals import complete
@@ -108,7 +108,10 @@ async def with_server(
     from cli.client.server import Server
 
     async with Server.open(url, call.settings, fields=call.fields, dry_run=call.dry_run, key=key) as server:
-        return await checked_fields(replace(call, server=server), body, arguments)
+        result = await checked_fields(replace(call, server=server), body, arguments)
+        if server.was_done:
+            call.say(DONE_BEFORE)
+        return result
 
 
 async def with_call(

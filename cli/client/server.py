@@ -67,6 +67,7 @@ class Server:
         login: What is kept of the login that it is from, if it is.
         key: What whoever runs the command gave it, to be done once; one of its own for each request, if they did not.
         changes: How many requests were sent that may change something.
+        was_done: Whether one of them had been done before, under the key that the command was given.
     """
 
     url: str
@@ -78,6 +79,7 @@ class Server:
     dry_run: bool
     key: str | None = None
     changes: int = 0
+    was_done: bool = False
 
     @classmethod
     @asynccontextmanager
@@ -156,6 +158,7 @@ class Server:
                         "The server does not say that it undid it",
                         hint="look there whether it did it; is it of this version?",
                     )
+                self.was_done |= self.key is not None and answer.headers.get("idempotency-replayed") == "true"
                 return Changed(found, answer.headers.get("apictl-changed") != "false", answer.status_code == 201)
 
         return await again(change)

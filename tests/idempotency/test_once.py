@@ -296,6 +296,15 @@ async def test_the_terminal_asks_a_server_again_when_its_answer_was_cut(
                 environment={"APICTL_TOKEN": token, "PATH": os.environ["PATH"]},
                 stdin=PASSWORD,
             )
+            twice = [
+                await apictl(
+                    *("create-role", "support", "--idempotency-key", KEY, "--server", url),
+                    environment={"APICTL_TOKEN": token, "PATH": os.environ["PATH"]},
+                )
+                for _ in range(2)
+            ]
     assert (ended.code, cut) == (0, 1), ended.err
+    assert [(one.code, "done before" in one.err) for one in twice] == [(0, False), (0, True)]
+    assert twice[0].out == twice[1].out
     assert ended.json()["changed"]
     assert await database.fetchval(CREATED) == 1
