@@ -39,6 +39,9 @@ def canonical_email(value: str) -> str:
     if "/" in text:
         # An address is a part of a URL here.
         raise ValueError("it contains a /")
+    if "=?" in text:
+        # A mail's header would say another address (RFC 2047).
+        raise ValueError("it contains =?")
     from email_validator import EmailNotValidError, validate_email  # noqa: PLC0415
 
     try:

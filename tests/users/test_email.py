@@ -51,6 +51,8 @@ REFUSED = [
     "a" * 65 + "@example.com",
     "ada@" + ".".join(["a" * 60] * 5) + ".com",
     '"ada smith"@example.com',
+    # In a mail's header, this is another's address.
+    "=?utf-8?q?victim=40example.com=3e?=@example.com",
 ]
 
 
