@@ -329,7 +329,12 @@ async def test_five_hundred_slow_clients(apictl: Apictl, environment: dict[str, 
                 await asyncio.sleep(0.005)
         lasted = asyncio.get_running_loop().time() - started
         answers = [statuses(said) for said in await gone]
-    assert answers[:400] == [[408] if kinds[n % 5] != "nothing" else [] for n in range(400)]
+    # The deadline of the request may be first.
+    ended = [
+        answer in ([408], [504]) if kinds[n % 5] != "nothing" else answer == []
+        for n, answer in enumerate(answers[:400])
+    ]
+    assert all(ended), answers[:20]
     assert lasted <= 15, lasted
     assert sorted(took)[len(took) * 99 // 100] <= 0.2, (len(took), max(took))
 
