@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -20,6 +20,18 @@ SENDER: Final = re.compile(r"(?:[^<>@\"]+ <(?=.*>))?[\w.+-]+@[\w.-]+>?(?<!-)(?<!
 HOST_PATTERN: Final = re.compile(r"\*|(\*\.)?[\w-]+(\.[\w-]+)*", re.ASCII)
 
 
+def ip_of(text: str) -> IPv4Address | IPv6Address | None:
+    """Return an IP address; None if it is none.
+
+    An IPv4 client of a socket that takes both arrives as ::ffff:192.0.2.1.
+    """
+    try:
+        found = ip_address(text)
+    except ValueError:
+        return None
+    return getattr(found, "ipv4_mapped", None) or found
+
+
 def is_server_url(text: str) -> bool:
     """Tell whether this is a URL of a scheme and a host, and perhaps a port.
 
@@ -31,11 +43,7 @@ def is_server_url(text: str) -> bool:
     host = found["host"]
     # What looks like an address has to be one (WHATWG URL, "ends in a number").
     if host.startswith("[") or host.rpartition(".")[2].isdecimal():
-        try:
-            ip_address(host.strip("[]"))
-        except ValueError:
-            return False
-        return host.startswith("[") == (":" in host)
+        return ip_of(host.strip("[]")) is not None and host.startswith("[") == (":" in host)
     return True
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from api.core.errors import ApictlError, BadRequest, BadSettings, FieldError, Kind
-from api.urls import is_server_url
+from api.urls import LOOPBACK, is_server_url
 from cli import login_file
 from cli.errors import printable
 
@@ -294,7 +294,7 @@ def checked(server: str) -> str:
         shown = re.sub("//[^/]*@", "//***@", server) or "What is empty"
         raise BadRequest(f"{shown} is not a server's URL", hint=meant(server))
     parts = urlsplit(server)
-    if parts.scheme == "http" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
         raise BadRequest("The tokens would travel in the clear", hint="use https; http is for this machine only")
     return f"{parts.scheme}://{parts.netloc.lower()}"
 

@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterable
-from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
 from api.core.errors import ApictlError, BadRequest
 from api.core.refusals import UnknownHost
+from api.urls import ip_of
 
 # A name or an address, and a port (RFC 9110, section 7.2). What it is beyond that is not for us to say.
 HOST: Final = re.compile(r"(?P<host>[\w.-]+|\[[\da-f:.]+\])(:\d*)?", re.ASCII)
@@ -47,13 +47,4 @@ class Hosts:
     def _is_ours(self, host: str) -> bool:
         if "." not in host and ":" not in host:
             return True
-        return host in self._names or host.endswith(self._endings) or is_address(host)
-
-
-def is_address(host: str) -> bool:
-    """Tell whether this is an IP address, as it stands in a URL."""
-    try:
-        ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    return True
+        return host in self._names or host.endswith(self._endings) or ip_of(host.strip("[]")) is not None

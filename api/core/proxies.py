@@ -1,10 +1,12 @@
 """Who asks, where a proxy stands between: what it says of its client, if we were told to believe it. HTTP only."""
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.urls import ip_of
 
 Address = IPv4Address | IPv6Address
 SCHEMES: Final = {b"http": "http", b"https": "https"}
@@ -62,9 +64,4 @@ def address(text: str) -> Address | None:
     bare = text[1:].partition("]")[0] if text.startswith("[") else text
     if bare.count(":") == 1:
         bare = bare.partition(":")[0]
-    try:
-        found = ip_address("" if "%" in bare else bare)
-    except ValueError:
-        return None
-    # As a socket for both kinds shows an IPv4 address.
-    return getattr(found, "ipv4_mapped", None) or found
+    return None if "%" in bare else ip_of(bare)

@@ -1,8 +1,6 @@
 """What the doctor looks at without a database: the configuration, and this machine. A function, and a check, each."""
 
 import shutil
-from ipaddress import ip_address
-from typing import Final
 from urllib.parse import urlsplit
 
 from api.config import Settings
@@ -10,12 +8,12 @@ from api.core.errors import ApictlError, BadSettings
 from api.core.secret_key import load_secret_key
 from api.doctor.schemas import Check
 from api.postgres.layout import locate
+from api.urls import LOOPBACK, ip_of
 
 # Bytes of a disk, below which PostgreSQL will soon stop; and at which it as good as has.
 LITTLE, NOTHING = 1 << 30, 64 << 20
 # Seconds of a processor that a hash should take: less, and guesses are cheap; more, and logins are slow.
 CHEAP, DEAR = 0.008, 0.25
-LOCAL: Final = {"localhost", "127.0.0.1", "::1"}
 
 
 def failed(name: str, error: ApictlError, *, with_cause: bool = True) -> Check:
@@ -26,10 +24,8 @@ def failed(name: str, error: ApictlError, *, with_cause: bool = True) -> Check:
 
 def is_local(host: str) -> bool:
     """Tell whether only this machine reaches it."""
-    try:
-        return host in LOCAL or ip_address(host).is_loopback
-    except ValueError:
-        return False
+    found = ip_of(host)
+    return host in LOOPBACK or (found is not None and found.is_loopback)
 
 
 def public_url(settings: Settings) -> Check:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import Row
@@ -74,16 +75,16 @@ class DoctorService:
         here = datetime.fromtimestamp((began + time.time()) / 2, UTC)
         checks += [self._database(runtime, facts), clock(here, facts.now)]
         for names, look in (
-            (("schema", "models"), self._schema(runtime)),
-            (("pooler",), self._pooler(runtime)),
-            (("signing-keys",), self._signing_keys(runtime)),
-            (("servers", "pool"), self._servers(runtime, facts)),
-            (("mail",), self._mail(runtime)),
-            (("valkey",), self._valkey(runtime)),
+            (("schema", "models"), partial(self._schema, runtime)),
+            (("pooler",), partial(self._pooler, runtime)),
+            (("signing-keys",), partial(self._signing_keys, runtime)),
+            (("servers", "pool"), partial(self._servers, runtime, facts)),
+            (("mail",), partial(self._mail, runtime)),
+            (("valkey",), partial(self._valkey, runtime)),
         ):
             try:
                 async with asyncio.timeout(SECONDS):
-                    checks += await look
+                    checks += await look()
             except ApictlError as error:
                 checks += [self._failed(names[0], error), *skipped(*names[1:])]
             except TimeoutError:

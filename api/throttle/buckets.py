@@ -7,10 +7,11 @@ anybody does, and what was refused makes it no longer.
 
 from dataclasses import dataclass
 from datetime import timedelta
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address
 from typing import Final
 
 from api.core.sealing import digest
+from api.urls import ip_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +71,7 @@ def network(address: str) -> str:
 
     Whoever has no address (a Unix socket) is in a network with all who have none.
     """
-    try:
-        found = ip_address(address)
-    except ValueError:
-        return ""
-    # An IPv4 client of a socket that takes both arrives as ::ffff:192.0.2.1.
-    mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
-    if mapped is not None or not isinstance(found, IPv6Address):
-        return str(mapped or found)
-    return str(IPv6Address(int(found) >> 64 << 64))
+    found = ip_of(address)
+    if isinstance(found, IPv6Address):
+        return str(IPv6Address(int(found) >> 64 << 64))
+    return "" if found is None else str(found)

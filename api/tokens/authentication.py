@@ -4,7 +4,7 @@ import hmac
 import logging
 import time
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import Final
 from uuid import UUID
 
@@ -18,6 +18,7 @@ from api.signing_keys.ring import fresh
 from api.tokens import crud
 from api.tokens.keys import Claims, Keys, UnknownKey
 from api.tokens.refusals import InvalidToken
+from api.urls import ip_of
 from api.users.accounts import account, handle, scopes
 from api.users.schemas import UserRead
 
@@ -157,10 +158,5 @@ def require_network(networks: list[str] | None, key_id: UUID, client: Client) ->
 
 def is_within(address: str, networks: list[str]) -> bool:
     """Tell whether an address is in one of the networks; what is no address is in none."""
-    try:
-        found = ip_address(address)
-    except ValueError:
-        return False
-    # An IPv4 client of a socket that takes both arrives as ::ffff:192.0.2.1.
-    found = getattr(found, "ipv4_mapped", None) or found
-    return any(found in ip_network(network) for network in networks)
+    found = ip_of(address)
+    return found is not None and any(found in ip_network(network) for network in networks)
