@@ -88,7 +88,6 @@ class Protocol(HttpToolsProtocol):
         self._phase, self._of = Phase.HEAD, self.scope
         self._moved = 0
         self._left = SECONDS[Phase.HEAD]
-        self._looked = self.loop.time()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as it is there
         """Begin with a connection."""
@@ -180,18 +179,21 @@ class Protocol(HttpToolsProtocol):
         self.transport.write(written(error, request_id))
         self.transport.close()
 
-    def look(self, now: float) -> None:
-        """Close the connection, if its client takes too long."""
+    def look(self) -> None:
+        """Close the connection, if its client takes too long.
+
+        A look is a second, however late it is: while we hang, or the machine sleeps, nobody else is slow.
+        """
         unread = self.transport.get_write_buffer_size()
         phase = self._phase_now(unread)
         moved = self.transport.written - unread if phase is Phase.READER else self._size
         if phase is not self._phase or (self.scope is not self._of and phase is not Phase.READER):
             self._phase, self._of, self._left = phase, self.scope, SECONDS[phase]
         else:
-            self._left -= now - self._looked
+            self._left -= SECOND
             if phase in {Phase.BODY, Phase.READER}:
                 self._left = min(SECONDS[phase], self._left + (moved - self._moved) / LEAST_RATE)
-        self._moved, self._looked = moved, now
+        self._moved = moved
         if self._left < 0:
             self._give_up(phase)
 
@@ -231,10 +233,9 @@ class Protocol(HttpToolsProtocol):
 def sweep(loop: asyncio.AbstractEventLoop, state: ServerState) -> None:
     """Look at every connection now, and once a second from now on."""
     loop.call_later(SECOND, sweep, loop, state)
-    now = loop.time()
     for connection in list(state.connections):
         if isinstance(connection, Protocol):
-            connection.look(now)
+            connection.look()
 
 
 def check_size(target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import socket
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
@@ -293,6 +294,18 @@ async def test_whoever_is_slow_is_let_go(port: int, hurry: None) -> None:
         assert statuses(said) == (wanted if isinstance(wanted, list) else [wanted] if wanted else []), name
         if wanted == 408:
             problem(said, 408, "request-too-slow")
+
+
+async def test_while_we_hang_nobody_is_slow(port: int, hurry: None) -> None:
+    del hurry
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /")
+    await asyncio.sleep(0.05)
+    time.sleep(1)  # noqa: ASYNC251  # it is the loop that is to hang, as when a laptop sleeps
+    await asyncio.sleep(0.05)
+    writer.write(b" HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
+    assert statuses(await reader.read()) == [200]
+    writer.close()
 
 
 async def test_whoever_does_not_read_is_let_go(port: int, hurry: None) -> None:
