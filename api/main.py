@@ -18,7 +18,7 @@ from fastapi.staticfiles import StaticFiles
 
 from api import __version__
 from api.api_keys.router import router as api_keys
-from api.audit.dependencies import on_missing_scope
+from api.audit.dependencies import on_refusal
 from api.audit.router import router as audit
 from api.bulk.router import router as bulk
 from api.config import Settings
@@ -39,7 +39,7 @@ from api.factors.router import router as factors
 from api.health.router import router as health
 from api.idempotency import replies
 from api.idempotency.service import KEY
-from api.mail.worker import working
+from api.mail.worker import NOT_SENT, working
 from api.migrations.revisions import head
 from api.migrations.router import router as migrations
 from api.migrations.servers import announced
@@ -55,6 +55,7 @@ from api.tokens.keys import Keys
 from api.tokens.router import oauth as token_endpoint
 from api.tokens.router import router as tokens
 from api.urls import listed
+from api.users.records import WrongPassword
 from api.users.router import router as users
 
 log: Final = logging.getLogger("apictl")
@@ -136,7 +137,7 @@ def create_app(settings: Settings | None = None, *, announce: bool = True) -> Fa
             async with (
                 announced(runtime) if announce else nullcontext(),
                 working(runtime, app.state.keys.links) if sends_mail(app.state.settings) else nullcontext(),
-                app.state.metrics.kept(runtime) if app.state.metrics else nullcontext(),
+                app.state.metrics.kept(runtime, {"apictl_mails": NOT_SENT}) if app.state.metrics else nullcontext(),
                 tracing(app.state.traces, runtime) if app.state.traces else nullcontext(),
             ):
                 yield
@@ -172,7 +173,8 @@ def create_app(settings: Settings | None = None, *, announce: bool = True) -> Fa
         app.add_middleware(Forwarded, proxies=proxies)
     problems.install(app)
     replies.install(app)
-    app.add_exception_handler(MissingScope, on_missing_scope)
+    for refusal in (MissingScope, WrongPassword):
+        app.add_exception_handler(refusal, on_refusal)
     for router in ROUTERS:
         app.include_router(router, dependencies=[] if router in LENIENT else [Depends(require_read)])
     install_docs(app)

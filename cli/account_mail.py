@@ -45,7 +45,7 @@ async def invite_user(
 
     new = InvitationCreate(email=email, full_name=full_name, roles=role or [])
     invitation, changed = await service(call).invite_user(new)
-    say_if_nothing_was_sent(call, changed=changed)
+    tell(call, invitation.email, changed=changed)
     return Item(invitation.model_dump(mode="json"), call.changed(changed=changed))
 
 
@@ -56,7 +56,7 @@ async def send_reset(call: Call, user: User) -> Item:
     Example: apictl send-reset ada@example.com
     """
     outcome = await service(call).send_reset(ref(user))
-    say_if_nothing_was_sent(call, changed=outcome.changed)
+    tell(call, outcome.user.email, changed=outcome.changed)
     return item(call, outcome)
 
 
@@ -68,14 +68,18 @@ async def verify_email(call: Call, user: User) -> Item:
     """
     outcome = await service(call).verify_email(ref(user))
     if outcome.user.email_verified_at is None:
-        say_if_nothing_was_sent(call, changed=outcome.changed)
+        tell(call, outcome.user.email, changed=outcome.changed)
+    else:
+        call.say(f"{outcome.user.email} is confirmed already: nothing is sent.")
     return item(call, outcome)
 
 
-def say_if_nothing_was_sent(call: Call, *, changed: bool) -> None:
-    """Tell why nothing was changed."""
+def tell(call: Call, address: str | None, *, changed: bool) -> None:
+    """Tell whether there will be a mail."""
     if not changed:
         call.say("Nothing new is sent: such a mail was asked for in this very minute.")
+    elif not call.dry_run:
+        call.say(f"A mail to {address} is queued: a running server sends it, or apictl work.")
 
 
 @command("host")
@@ -95,12 +99,12 @@ def work(
     from api.core.runtime import held_database
     from cli.signals import complete
 
-    with held_database(call.settings):
-        complete(send(call, once=once))
+    with held_database(call.settings) as url:
+        complete(send(call, url, once=once), is_service=True)
 
 
-async def send(call: Call, *, once: bool) -> None:
-    """Send mail, until it is all sent or a signal comes."""
+async def send(call: Call, url: str, *, once: bool) -> None:
+    """Send mail that is queued in a database, until it is all sent or a signal comes."""
     import asyncio
 
     from api.core.runtime import Runtime
@@ -110,7 +114,7 @@ async def send(call: Call, *, once: bool) -> None:
     from api.tokens.keys import Keys
 
     keys = Keys.load(call.settings)
-    async with Runtime.open(call.settings, pool_size=HANDS) as runtime:
+    async with Runtime.open(call.settings, url=url, pool_size=HANDS) as runtime:
         async with runtime.transaction(readonly=True) as session:
             await require_head(session)
         worker = Worker(runtime, keys.links)
@@ -121,10 +125,12 @@ async def send(call: Call, *, once: bool) -> None:
             call.say("Sending what is queued (Ctrl-C stops it)")
         try:
             await asyncio.shield(working)
-        except asyncio.CancelledError:
+        finally:
             worker.stop()
             await working
-            raise
-    call.say(f"{worker.tally.sent} sent, {worker.tally.failed} not sent")
+            call.say(f"{worker.tally.sent} sent, {worker.tally.failed} not sent")
+        waiting = await worker.waiting()
+    if waiting:
+        call.say(f"{waiting} will be tried again, when it is time")
     if worker.tally.failed:
         raise MailNotSent(f"{worker.tally.failed} mails were not sent", cause=worker.tally.last_error)

@@ -41,7 +41,9 @@ Who = Annotated[
 ]
 Action = Annotated[str | None, typer.Option("--action", help="What was done, as user.create.")]
 Target = Annotated[str | None, typer.Option("--target", help="The kind of what it was done to, as user.")]
-TargetId = Annotated[str | None, typer.Option("--target-id", help="The id of what it was done to.")]
+TargetId = Annotated[
+    str | None, typer.Option("--target-id", help="The id of what it was done to; of an account, its address too.")
+]
 ByDoor = Annotated[Door | None, typer.Option("--door", help="By which door.")]
 WithOutcome = Annotated[Outcome | None, typer.Option("--outcome", help="With which outcome.")]
 Request = Annotated[str | None, typer.Option("--request-id", help="The request, as its answer named it.")]
@@ -81,7 +83,7 @@ async def list_audit(
 
     Example: apictl list-audit --actor ada@example.com --since 2026-11-01
 
-    Example: apictl list-audit --outcome refused
+    Example: apictl list-audit --outcome refused --target-id ada@example.com
     """
     from api.audit.schemas import AuditQuery
 
@@ -187,4 +189,5 @@ async def verify_audit(
         if watching is not None:
             watching.cancel()
             await asyncio.wait([watching])
+    call.say(f"The log is whole: {verified.entries:,} entries")
     return Item(verified.model_dump(mode="json"))

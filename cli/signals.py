@@ -60,8 +60,8 @@ def at_a_prompt() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def complete(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end: the only place where this is done.
+def complete(work: Coroutine[Any, Any, T], *, is_service: bool = False) -> T:
+    """Run a coroutine to its end: the only place where this is done. To end a service by a signal is no error.
 
     A signal cancels it where it waits. Raised in the middle of it, an exception could meet the driver between a
     statement and its answer, and what came of that would hide the signal. A second signal is raised at once.
@@ -106,6 +106,7 @@ def complete(work: Coroutine[Any, Any, T]) -> T:
         if asked:
             # Where the terminal is gone, there is nobody to tell.
             with suppress(OSError):
-                print("error: interrupted", file=sys.stderr, flush=True)
+                if not is_service:
+                    print("error: interrupted", file=sys.stderr, flush=True)
             HANDLERS[asked[0]](asked[0], None)
         raise

@@ -11,13 +11,13 @@ from api.core.errors import ApictlError
 from faults import report
 from faults.database import disk_full, flaky, hung, killed, read_only, sent_again, silent_commits
 from faults.report import Seen
-from faults.server import exhausted, restarted, server_killed, worker_killed
+from faults.server import exhausted, restarted, rolled, server_killed, worker_killed
 from faults.world import World, world
 
 # A scenario is a coroutine function that takes the world and returns what it has seen; it ends what it began.
 SCENARIOS = (
     *(hung, flaky, silent_commits, sent_again, exhausted, read_only),
-    *(restarted, worker_killed, server_killed, killed, disk_full),
+    *(restarted, rolled, worker_killed, server_killed, killed, disk_full),
 )
 
 

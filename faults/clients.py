@@ -89,7 +89,9 @@ class Load:
     """What came of many clients' requests."""
 
     answers: list[Answer] = field(default_factory=list)
+    # Whom the answers call created, and whom they call refused.
     users: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
 
     @property
     def statuses(self) -> Counter[int]:
@@ -117,10 +119,12 @@ class Load:
         return max([0.0, *(one.at - since for one in self.answers if not 200 <= one.status < 300)])
 
     async def write(self, client: Client, name: str) -> Answer:
-        """Create a user, and remember the address if it was acknowledged."""
+        """Create a user, and remember the address if it was acknowledged, or refused."""
         answer = await client.ask("POST", "/v1/users", {"email": f"{name}@example.com"})
         if answer.status == 201:
             self.users.add(f"{name}@example.com")
+        elif answer.status > 0 and answer.code != "outcome-unknown":
+            self.refused.add(f"{name}@example.com")
         return answer
 
 

@@ -246,11 +246,17 @@ async def fill(place: World, disk: Path, fault: str, must: str) -> Seen:
             freed = time.monotonic()
             await asyncio.sleep(2 if place.short else 6)
         gone, more = await place.missing(load.users)
+        there = len(load.refused) - (await place.missing(load.refused))[0]
     last = load.last_bad(freed)
     return Seen(
         fault,
         must,
-        f"{load.shown}; {refused} writes refused; {len(load.users)} acknowledged, {gone} lost; the last failure "
-        f"{last:.1f} s after there was room",
-        not gone and not more and refused > 0 and {*load.statuses} <= {200, 201, 503, 504} - {CUT, HUNG} and last < 5,
+        f"{load.shown}; {refused} writes refused, {there} of them there; {len(load.users)} acknowledged, {gone} lost; "
+        f"the last failure {last:.1f} s after there was room",
+        not gone
+        and not more
+        and not there
+        and refused > 0
+        and {*load.statuses} <= {200, 201, 503, 504} - {CUT, HUNG}
+        and last < 5,
     )

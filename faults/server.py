@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from benchmarks.servers import free_port
+from faults.balancer import HAPROXY, balanced
 from faults.clients import CUT, Client, Load, loaded
 from faults.report import Seen
 from faults.world import Server, World
@@ -68,6 +69,46 @@ async def restarted(place: World) -> list[Seen]:
             )
         )
     return seen
+
+
+async def rolled(place: World) -> list[Seen]:
+    """Three servers behind HAProxy, under load; one after the other is told to stop, and started again."""
+    rounds, seconds = (1, 2.0) if place.short else (6, 10.0)
+    fault = f"one of three servers behind HAProxy is told to stop, {rounds} times, every {seconds:.0f} s"
+    must = "no request fails"
+    if HAPROXY is None:
+        return [Seen(fault, must, "HAProxy is not installed", None)]
+    ports, codes = [free_port() for _ in range(3)], set()
+    async with AsyncExitStack() as stack, AsyncExitStack() as clients:
+        begun = [AsyncExitStack() for _ in ports]
+        for one in begun:
+            stack.push_async_callback(one.aclose)
+        servers = [
+            await one.enter_async_context(place.server(port=port, APICTL_DRAIN_TIMEOUT="1"))
+            for one, port in zip(begun, ports, strict=True)
+        ]
+        port = await stack.enter_async_context(balanced(ports, place.folder))
+        load = await clients.enter_async_context(loaded(port, place.key, clients=16, name="rolled"))
+        for number in range(rounds):
+            began, which = time.monotonic(), number % 3
+            await asyncio.sleep(0.5)
+            codes.add(await servers[which].end(signal.SIGTERM))
+            await begun[which].aclose()
+            servers[which] = await begun[which].enter_async_context(
+                place.server(port=ports[which], APICTL_DRAIN_TIMEOUT="1")
+            )
+            await asyncio.sleep(max(0.0, began + seconds - time.monotonic()))
+        await clients.aclose()
+    failed = [one for one in load.answers if one.status not in {200, 201}]
+    lost, twice = await place.missing(load.users)
+    return [
+        Seen(
+            fault,
+            must,
+            f"{len(load.answers)} requests, {len(failed)} failed",
+            not failed and not lost and not twice and codes == {128 + signal.SIGTERM},
+        )
+    ]
 
 
 async def worker_killed(place: World) -> list[Seen]:

@@ -49,10 +49,21 @@ def fuzz_parser(name: str, seeds: tuple[bytes, ...], folder: Path, seconds: int)
 def fuzz_routes(requests: int) -> tuple[int, str]:
     """Have schemathesis invent about so many requests, as many for each route, for a server as it is installed."""
     document = create_app(Settings(secret_key=SecretStr(os.urandom(32).hex()))).openapi()
-    each = -(-requests // sum(map(len, document["paths"].values())))
+    return run_tests(
+        -(-requests // sum(map(len, document["paths"].values()))), "tests/api/test_contract.py", "superuser"
+    )
+
+
+def fuzz_values(values: int) -> tuple[int, str]:
+    """Put so many texts into each field of bodies and forms, queries, paths and headers."""
+    return run_tests(values, "tests/core/test_hostile_input.py", "hostile_values_in")
+
+
+def run_tests(each: int, file: str, which: str) -> tuple[int, str]:
+    """Run those of the tests that invent so many requests for each of something; return how many, and what failed."""
     with tempfile.NamedTemporaryFile("r") as counted:
         more = {"APICTL_FUZZ_REQUESTS": str(each), "APICTL_FUZZ_COUNT": counted.name, "APICTL_TEST_THOROUGH": "1"}
-        line = [sys.executable, "-m", "pytest", "-q", "tests/api/test_contract.py::test_superuser"]
+        line = [sys.executable, "-m", "pytest", "-q", file, "-k", which]
         ended = subprocess.run(line, cwd=ROOT, env=environment(**more), capture_output=True, text=True, check=False)  # noqa: S603
         count = sum(map(int, counted.read().split()))
     return count, "" if ended.returncode == 0 else ended.stdout[-3000:]
@@ -75,10 +86,11 @@ class Tried(NamedTuple):
 def main() -> int:
     """Fuzz everything, and tell what was found; write docs/reliability.md if it was a whole run."""
     parser = argparse.ArgumentParser(prog="make fuzz", description=__doc__)
-    parser.add_argument("--short", action="store_true", help="two seconds a parser, and no routes")
+    parser.add_argument("--short", action="store_true", help="two seconds a parser, and no requests")
     parser.add_argument("--seconds", type=int, default=60, help="for each parser")
+    parser.add_argument("--values", type=int, default=700, help="for each of 76 places in bodies, queries and the like")
     parser.add_argument("--requests", type=int, default=20_000, help="for all routes together")
-    parser.add_argument("only", nargs="*", help=f"of: {', '.join(one.__name__ for one in PARSERS)}, routes")
+    parser.add_argument("only", nargs="*", help=f"of: {', '.join(one.__name__ for one in PARSERS)}, values, routes")
     options = parser.parse_args()
     tried = []
     for one in targets(options):
@@ -87,7 +99,7 @@ def main() -> int:
             print(one.found)
         tried.append(one)
     if not options.short and not options.only:
-        reliability.write("fuzz", "\n".join(page(tried)))
+        reliability.write("fuzz", "\n".join(page(tried, options.seconds)))
         print("\nWritten: docs/reliability.md")
     return int(any(one.has_failed for one in tried))
 
@@ -100,19 +112,23 @@ def targets(options: argparse.Namespace) -> Iterator[Tried]:
                 seconds = 2 if options.short else options.seconds
                 about = (one.__doc__ or "").rstrip(".")
                 yield Tried(one.__name__, about, *fuzz_parser(one.__name__, seeds, Path(name), seconds))
+    if "values" in options.only or not (options.short or options.only):
+        about = "Texts and numbers in every field of bodies and forms, in queries, paths and headers"
+        yield Tried("values", about, *fuzz_values(options.values))
     if "routes" in options.only or not (options.short or options.only):
         about = "Requests for every route, by its own description or against it"
         yield Tried("routes", about, *fuzz_routes(options.requests))
 
 
-def page(tried: list[Tried]) -> list[str]:
+def page(tried: list[Tried], seconds: int) -> list[str]:
     """Return their part of docs/reliability.md, a line each."""
     rows = [f"| {one.about} | {one.inputs:,} | {'**something**' if one.has_failed else 'nothing'} |" for one in tried]
     place = reliability.place(f"atheris {version('atheris')}")
     return [
         f"Written by `make fuzz` on {place}. The parsers' inputs are made by atheris, which is led by",
-        "the code that they reach; the requests by schemathesis. Found is whatever is no refusal in its one form: a",
-        "traceback, a 500, an answer that the description does not have, an input that is read in two ways.",
+        f"the code that they reach, for {seconds} seconds each; those for every route by schemathesis. Found is",
+        "whatever is no refusal in its one form: a traceback, a 500, an answer that the description does not have, an",
+        "input that is read in two ways.",
         "",
         "| what | inputs | found |",
         "|---|---|---|",

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Row, Select, Text, Uuid, bindparam, func, insert, literal, literal_column, select, text, tuple_
@@ -86,19 +86,23 @@ async def add_refusal(session: AsyncSession, actor: Actor, *, operation: str, re
     await session.execute(insert(AuditEntry).from_select(list(values), select(*values.values()).where(~noted.exists())))
 
 
-def matching(which: AuditFilter, actor_id: UUID | None) -> Select[AuditEntry]:
-    """Return a statement for the entries that a filter asks for, in the words of the indexes.
+class Named(NamedTuple):
+    """The ids of what a filter names: of its actor, if that is a user, and of its target."""
 
-    Args:
-        which: The filter.
-        actor_id: The user whom its `actor` names, if it is one.
-    """
+    actor_id: UUID | None
+    target_id: UUID | None
+
+
+def matching(which: AuditFilter, named: Named) -> Select[AuditEntry]:
+    """Return a statement for the entries that a filter asks for, in the words of the indexes."""
     found = select(AuditEntry)
-    if actor_id is not None:
-        found = found.where(AuditEntry.actor_user_id == actor_id)
+    if named.actor_id is not None:
+        found = found.where(AuditEntry.actor_user_id == named.actor_id)
     elif which.actor is not None:
         found = found.where(AuditEntry.actor == which.actor, AuditEntry.actor_user_id.is_(None))
-    for name in ("action", "target", "target_id", "door", "outcome", "request_id"):
+    if named.target_id is not None:
+        found = found.where(AuditEntry.target_id == named.target_id)
+    for name in ("action", "target", "door", "outcome", "request_id"):
         value = getattr(which, name)
         if value is not None:
             found = found.where(getattr(AuditEntry, name) == value)
@@ -114,10 +118,10 @@ def matching(which: AuditFilter, actor_id: UUID | None) -> Select[AuditEntry]:
 
 
 async def newest(
-    session: AsyncSession, which: AuditFilter, actor_id: UUID | None, *, limit: int, after: Cursor | None
+    session: AsyncSession, which: AuditFilter, named: Named, *, limit: int, after: Cursor | None
 ) -> list[AuditEntry]:
     """Return up to `limit + 1` entries, the newest first."""
-    statement = matching(which, actor_id)
+    statement = matching(which, named)
     if after is not None:
         statement = statement.where(tuple_(AuditEntry.at, AuditEntry.id) < tuple_(after.value, after.id))
     ordered = statement.order_by(AuditEntry.at.desc(), AuditEntry.id.desc()).limit(limit + 1)
@@ -125,10 +129,10 @@ async def newest(
 
 
 async def oldest(
-    session: AsyncSession, which: AuditFilter, actor_id: UUID | None, *, limit: int, after: Cursor | None
+    session: AsyncSession, which: AuditFilter, named: Named, *, limit: int, after: Cursor | None
 ) -> list[AuditEntry]:
     """Return up to `limit` entries, the oldest first."""
-    statement = matching(which, actor_id)
+    statement = matching(which, named)
     if after is not None:
         statement = statement.where(tuple_(AuditEntry.at, AuditEntry.id) > tuple_(after.value, after.id))
     return list(await session.scalars(statement.order_by(AuditEntry.at, AuditEntry.id).limit(limit)))

@@ -11,6 +11,7 @@ from api.core.dependencies import CurrentRuntime, prefers_dry_run
 from api.core.errors import MissingScope
 from api.core.problems import on_failure
 from api.tokens.dependencies import CurrentActor
+from api.users.records import WrongPassword
 
 
 async def get_audit(actor: CurrentActor, runtime: CurrentRuntime) -> AuditService:
@@ -21,9 +22,9 @@ async def get_audit(actor: CurrentActor, runtime: CurrentRuntime) -> AuditServic
 CurrentAudit = Annotated[AuditService, Depends(get_audit)]
 
 
-async def on_missing_scope(request: Request, error: Exception) -> JSONResponse:
+async def on_refusal(request: Request, error: Exception) -> JSONResponse:
     """Render the refusal of whoever may not do something; the log has it then. What is only tried leaves nothing."""
-    assert isinstance(error, MissingScope)  # noqa: S101 - registered for this class only
+    assert isinstance(error, MissingScope | WrongPassword)  # noqa: S101 - registered for these classes only
     actor = getattr(request.state, "actor", None)
     if actor is not None and not prefers_dry_run(request):
         await note_refusal(request.app.state.runtime, actor, error, operation=request.scope["route"].name)

@@ -14,7 +14,7 @@ router = APIRouter(prefix="/v1/audit", tags=["audit log"])
 MEDIA_TYPE = "application/jsonl"
 
 
-@router.get("", responses=responses(400, 401, 403, 422, 503))
+@router.get("", responses=responses(400, 401, 403, 404, 422, 503))
 async def list_audit(query: Annotated[AuditQuery, Query()], audit: CurrentAudit) -> AuditPage:
     """List the audit log, the newest entries first: who did what to whom, by which door, and with which outcome."""
     items, next_cursor = await audit.list_audit(query)
@@ -23,7 +23,8 @@ async def list_audit(query: Annotated[AuditQuery, Query()], audit: CurrentAudit)
 
 @router.get(
     "/export",
-    responses=responses(400, 401, 403, 422, 503) | {200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}},
+    responses=responses(400, 401, 403, 404, 422, 503)
+    | {200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}},
     response_class=Response,
 )
 async def export_audit(audit: CurrentAudit, which: Annotated[AuditFilter, Query()]) -> Response:

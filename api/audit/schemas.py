@@ -58,11 +58,17 @@ class AuditFilter(BaseModel):
     ] = None
     action: Annotated[Word | None, Field(description="What was done, as `user.create`.")] = None
     target: Annotated[Word | None, Field(description="The kind of what it was done to, as `user`.")] = None
-    target_id: Annotated[UUID | None, Field(description="The id of what it was done to.")] = None
+    target_id: Annotated[
+        Line | None,
+        Field(max_length=320, description="The id of what it was done to; of an account, its address or name too."),
+    ] = None
     door: Annotated[Door | None, Field(description="`http`, or `cli`: with access to the database.")] = None
     outcome: Annotated[
         Outcome | None,
-        Field(description="`done`; `refused`: a login, or for lack of a scope; or `failed`: a migration."),
+        Field(
+            description="`done`; `refused`: a login, a wrong current password, or for lack of a scope; or `failed`: a "
+            "migration."
+        ),
     ] = None
     request_id: Annotated[Line | None, Field(max_length=64, description="The request, as its answer named it.")] = None
     since: Annotated[Moment | None, Field(description="From then on (ISO 8601; without a zone, UTC).")] = None

@@ -12,7 +12,7 @@ from api.core.actor import Actor, Scope
 from api.core.failures import translated
 from api.core.pagination import Cursor, cut
 from api.core.runtime import Runtime
-from api.users.records import UserRecords
+from api.users.records import UserNotFound, UserRecords
 
 # What a cursor calls the order of the log.
 ORDER = "-noted_at"
@@ -39,12 +39,13 @@ class AuditService:
         Raises:
             MissingScope: The actor may not read the log.
             BadRequest: The cursor is not of this list.
+            UserNotFound: There is no account with the address or name that it was done to.
         """
         self._actor.require(Scope.AUDIT_READ)
         after = Cursor.decode(query.cursor, sort=ORDER)
         async with self._runtime.transaction(readonly=True) as session:
-            actor_id = await self._user_id(session, query.actor)
-            rows = await crud.newest(session, query, actor_id, limit=query.limit, after=after)
+            named = await self._named(session, query)
+            rows = await crud.newest(session, query, named, limit=query.limit, after=after)
         rows, following = cut(rows, query.limit, lambda row: Cursor(ORDER, row.at, row.id))
         return [AuditRead.model_validate(row) for row in rows], following
 
@@ -55,17 +56,18 @@ class AuditService:
 
         Raises:
             MissingScope: The actor may not read the log.
+            UserNotFound: There is no account with the address or name that it was done to.
         """
         self._actor.require(Scope.AUDIT_READ)
-        return self._exported(which)
-
-    async def _exported(self, which: AuditFilter) -> AsyncIterator[bytes]:
         async with self._runtime.transaction(readonly=True) as session:
-            actor_id = await self._user_id(session, which.actor)
+            named = await self._named(session, which)
+        return self._exported(which, named)
+
+    async def _exported(self, which: AuditFilter, named: crud.Named) -> AsyncIterator[bytes]:
         after = None
         while True:
             async with self._runtime.transaction(readonly=True) as session:
-                rows = await crud.oldest(session, which, actor_id, limit=PAGE, after=after)
+                rows = await crud.oldest(session, which, named, limit=PAGE, after=after)
             if rows:
                 yield b"".join(AuditRead.model_validate(row).model_dump_json().encode() + b"\n" for row in rows)
             if len(rows) < PAGE:
@@ -95,14 +97,24 @@ class AuditService:
             ):
                 return await Verifier(await connection.execution_options(**how), kept, self.counts).verify()
 
-    async def _user_id(self, session: AsyncSession, ref: str | None) -> UUID | None:
-        """Return the id of the user whom a filter names; None if it is nobody who is, or was, a user."""
-        if ref is None:
-            return None
-        user = await UserRecords(session, self._actor).find(ref)
-        if user is not None:
-            return user.id
+    async def _named(self, session: AsyncSession, which: AuditFilter) -> crud.Named:
+        """Return the ids of what a filter names. An actor may be nobody who is, or was, a user.
+
+        Raises:
+            UserNotFound: What it was done to is none.
+        """
+        actor_id = None if which.actor is None else await self._id_of(session, which.actor)
+        target_id = None if which.target_id is None else await self._id_of(session, which.target_id)
+        if target_id is None and which.target_id is not None:
+            raise UserNotFound(
+                f"There is no user {which.target_id}", hint="whoever was deleted, and all else, is found by its id"
+            )
+        return crud.Named(actor_id, target_id)
+
+    async def _id_of(self, session: AsyncSession, ref: str) -> UUID | None:
+        """Return the id that this is, or that the user has who is called this."""
         try:
             return UUID(ref)
         except ValueError:
-            return None
+            user = await UserRecords(session, self._actor).find(ref)
+            return None if user is None else user.id

@@ -62,6 +62,11 @@ class Deadlines:
                 self.under_way[task] = STRUCK
                 task.cancel()
 
+    def lift(self, task: asyncio.Task[Any] | None) -> None:
+        """Let a request take as long as it takes from now on, unless it is being cut off."""
+        if self.under_way.get(task) != STRUCK:
+            self.under_way.pop(task, None)
+
     def ended(self, task: asyncio.Task[Any] | None) -> bool:
         """Forget a request, and tell whether it was cut off; what it does then is not cancelled."""
         if self.under_way.pop(task, 0.0) != STRUCK:

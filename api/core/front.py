@@ -133,8 +133,7 @@ class Front:
         scope["route"] = plan.route
         request = Request(scope, receive, send)
         deadlines, task = self._app.deadlines, asyncio.current_task()
-        if not plan.is_long:
-            deadlines.under_way[task] = deadlines.now
+        deadlines.under_way[task] = deadlines.now
         try:
             answered = await plan.handle(request)
         except asyncio.CancelledError:

@@ -18,7 +18,8 @@ from typing import Any, Final, Literal
 import orjson
 
 from api import __version__
-from api.core.direct import CONNECTIONS
+from api.core.direct import CONNECTIONS, Statement
+from api.core.errors import ApictlError
 from api.core.logs import METHODS
 from api.core.runtime import Runtime
 
@@ -40,6 +41,7 @@ FAMILIES: Final[dict[str, tuple[Kind, str]]] = {
     "apictl_grants_total": ("counter", "Logins, refreshes and other grants of the token endpoint, and how they ended."),
     "apictl_pool_connections": ("gauge", "Database connections, by pool and by what they do."),
     "apictl_pool_size": ("gauge", "Database connections that there may be, by pool."),
+    "apictl_mails": ("gauge", "Mails not sent: to be tried again, a minute late, given up within a week."),
     "apictl_passwords": ("gauge", "Passwords that are being hashed, or wait for it."),
     "apictl_loop_lag_seconds": ("histogram", "How much later the event loop came back than it should have."),
     "apictl_loop_lag_max_seconds": ("gauge", "The greatest of the last quarter of a minute or so, in any process."),
@@ -50,7 +52,7 @@ FAMILIES: Final[dict[str, tuple[Kind, str]]] = {
     "process_open_fds": ("gauge", "Open files and connections."),
 }
 # Of several processes, the greatest is meant, and not the sum.
-GREATEST: Final = ("apictl_loop_lag_max_seconds", "apictl_build_info")
+GREATEST: Final = ("apictl_loop_lag_max_seconds", "apictl_build_info", "apictl_mails")
 Samples = dict[str, float]
 
 
@@ -100,6 +102,8 @@ class Metrics:
         self._lag = Histogram()
         self._lags = [0.0, 0.0]
         self._runtime: Runtime | None = None
+        # What the database says, as it was last read.
+        self._read: Samples = {}
         # Two processes of a container may have had the same id.
         self._file = Path(folder) / f"{os.getpid()}-{token_hex(4)}" if folder else None
 
@@ -125,10 +129,15 @@ class Metrics:
         self._grants[grant, outcome] = self._grants.get((grant, outcome), 0) + 1
 
     @asynccontextmanager
-    async def kept(self, runtime: Runtime) -> AsyncIterator[None]:
-        """Look at the event loop, and write the numbers down for the others, for the length of a `with` block."""
+    async def kept(self, runtime: Runtime, counts: Mapping[str, Statement]) -> AsyncIterator[None]:
+        """Look at the event loop, and write the numbers down for the others, for the length of a `with` block.
+
+        Args:
+            runtime: The process's resources.
+            counts: What is read from the database now and then, by family: one row, each of its columns a state.
+        """
         self._runtime = runtime
-        looking = asyncio.create_task(self._look())
+        looking = asyncio.gather(self._look(), self._count(runtime, counts))
         try:
             yield
         finally:
@@ -150,6 +159,17 @@ class Metrics:
                 self._write(at=time.time())
             if looks % int(RECENT / LOOK) == 0:
                 self._lags = [self._lags[-1], 0.0]
+
+    async def _count(self, runtime: Runtime, counts: Mapping[str, Statement]) -> None:
+        while True:
+            read: Samples = {}
+            # Of a database that does not answer, nothing is known.
+            with suppress(ApictlError):
+                for family, statement in counts.items():
+                    (row,) = await runtime.direct.fetch(statement)
+                    read |= {f'{family}{{state="{state}"}}': count for state, count in row.items()}
+            self._read = read
+            await asyncio.sleep(RECENT)
 
     def _write(self, *, at: float) -> None:
         """Write the numbers down; whoever reads sees all of them, or those before."""
@@ -189,6 +209,7 @@ class Metrics:
         self._lag.put(samples, "apictl_loop_lag_seconds", "")
         samples["apictl_loop_lag_max_seconds"] = max(self._lags)
         samples[self._build] = 1
+        samples |= self._read
         if self._runtime is not None:
             put_resources(samples, self._runtime)
         put_process(samples)
@@ -201,6 +222,7 @@ def put_resources(samples: Samples, runtime: Runtime) -> None:
     pools = (
         ("sessions", pool.checkedout(), pool.checkedin(), pool.size()),
         ("direct", runtime.direct.in_use, runtime.direct.idle, CONNECTIONS),
+        ("spare", runtime.spare.in_use, runtime.spare.idle, 1),
     )
     for name, in_use, idle, size in pools:
         samples[f'apictl_pool_connections{{pool="{name}",state="in_use"}}'] = in_use

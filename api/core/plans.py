@@ -6,6 +6,7 @@ its own functions, and what a plan does not know (a sync function, a cookie, a b
 route goes FastAPI's own way, which `core.front` has too. The minor version of FastAPI is pinned because of this module.
 """
 
+import asyncio
 import inspect
 import json
 from collections.abc import Callable, Coroutine, Sequence
@@ -88,7 +89,7 @@ class Plan:
         if not is_usual or context.stream_item_field is not None:
             raise NoPlanError
         self.route = route
-        # It has no deadline.
+        # It has no deadline from when its body has come: who has shown nothing yet may not make that last.
         self.is_long = False
         self._field = context.response_field
         # As `serialize_json` of it takes them.
@@ -155,6 +156,8 @@ class Plan:
 
     async def _handle(self, request: Request) -> Response:
         body = await self._body(request) if self._has_body else PydanticUndefined
+        if self.is_long:
+            request.app.deadlines.lift(asyncio.current_task())
         asked = Response() if self._takes_response else None
         if asked is not None:
             del asked.headers["content-length"]

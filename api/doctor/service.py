@@ -143,11 +143,10 @@ class DoctorService:
             told = "APICTL_SMTP_URL is not set: nobody gets a link from here"
             hint = "set it, and whoever waits for a mail gets it" if self._settings.registration != "closed" else None
             return [Check(name="mail", status="warn" if hint else "ok", detail=told, hint=hint)]
-        async with runtime.transaction(readonly=True) as session:
-            late, given_up = await mail.waiting(session)
-        told = f"{late} wait for longer than a minute, {given_up} were given up within a week"
+        (found,) = await runtime.direct.fetch(mail.NOT_SENT)
+        told = f"{found['late']} wait for longer than a minute, {found['given_up']} were given up within a week"
         hint = None
-        if late or given_up:
+        if found["late"] or found["given_up"]:
             hint = "the log says why, and so does: apictl work --once; is a server running, or apictl work?"
         return [Check(name="mail", status="warn" if hint else "ok", detail=told, hint=hint)]
 

@@ -29,14 +29,14 @@ USABLE: Final = (Mail.used_at.is_(None), Mail.expires_at > func.now())
 
 # Asked again and again, by processes that have nothing to do.
 DUE: Final = Statement(select(Mail.id).where(Mail.due_at <= func.now(), Mail.attempts < ATTEMPTS).limit(1))
-
-
-async def waiting(session: AsyncSession) -> tuple[int, int]:
-    """Return how many mails have waited for longer than a lease, and how many were given up."""
-    late = select(func.count(Mail.id)).where(Mail.due_at < func.now() - LEASE).scalar_subquery()
-    given_up = select(func.count(Mail.id)).where(GIVEN_UP).scalar_subquery()
-    row = (await session.execute(select(late, given_up))).one()
-    return row[0], row[1]
+# How many were to be sent more than a lease ago, how many will be tried once more, and how many were given up.
+NOT_SENT: Final = Statement(
+    select(
+        select(func.count(Mail.id)).where(Mail.due_at < func.now() - LEASE).scalar_subquery().label("late"),
+        select(func.count(Mail.id)).where(Mail.due_at > func.now()).scalar_subquery().label("waiting"),
+        select(func.count(Mail.id)).where(GIVEN_UP).scalar_subquery().label("given_up"),
+    )
+)
 
 
 async def add(session: AsyncSession, kind: Kind, address: str, **values: Any) -> bool:
@@ -45,6 +45,12 @@ async def add(session: AsyncSession, kind: Kind, address: str, **values: Any) ->
     minute = cast(func.floor(func.extract("epoch", func.now()) / 60), Integer)
     statement = insert(Mail).values(kind=kind, address=address, minute=minute, **values).on_conflict_do_nothing()
     return await session.scalar(statement.returning(Mail.id)) is not None
+
+
+async def latest(session: AsyncSession, kind: Kind, address: str) -> Mail:
+    """Return the last mail of a kind to an address; there is one."""
+    statement = select(Mail).where(Mail.kind == kind, Mail.address == address).order_by(Mail.minute.desc()).limit(1)
+    return (await session.scalars(statement)).one()
 
 
 async def clean(session: AsyncSession) -> None:

@@ -40,6 +40,8 @@ PAUSE: Final = 1.0
 LAST: Final = 5.0
 FIRST_DELAY: Final = 15
 LONGEST_DELAY: Final = 3600
+# What is not sent, for whoever counts it.
+NOT_SENT: Final = crud.NOT_SENT
 # Where a link of each kind leads.
 PAGES: Final = {
     "register": "register",
@@ -112,6 +114,12 @@ class Worker:
                         await asyncio.wait_for(self._stopping.wait(), PAUSE)
                 else:
                     sending.create_task(self._deliver(*taken)).add_done_callback(lambda _: hands.release())
+
+    async def waiting(self) -> int:
+        """Return how many mails will be tried again."""
+        (found,) = await self._runtime.direct.fetch(NOT_SENT)
+        count: int = found["waiting"]
+        return count
 
     async def _take(self) -> tuple[Mail, Whom | None] | None:
         """Take the mail that is due the longest, and look whom it is for; None if none is due."""

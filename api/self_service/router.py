@@ -103,7 +103,7 @@ async def confirm_email(given: EmailConfirm, links: CurrentAccountLinks, respons
     return shown(await links.confirm_email(given.token), response)
 
 
-@router.post("/v1/invitations", status_code=202, responses=SEND)
+@router.post("/v1/invitations", status_code=202, responses=SEND | responses(429))
 async def invite_user(new: InvitationCreate, mails: CurrentAccountMails, response: Response) -> InvitationRead:
     """Invite somebody by mail; the account is made when they accept."""
     outcome = await mails.invite_user(new)

@@ -16,7 +16,7 @@ from api.mail.sending import MailUnset
 from api.roles import crud as roles
 from api.roles.service import found
 from api.self_service.schemas import InvitationCreate, InvitationRead
-from api.throttle.service import Throttle
+from api.throttle.service import Throttle, TooManyAttempts
 from api.users import crud as users
 from api.users.models import User
 from api.users.records import Outcome, UserRecords, require_active, require_person
@@ -59,6 +59,7 @@ class AccountMailService:
         Raises:
             RegistrationClosed: Nobody is invited here.
             EmailTaken: The address is in use.
+            TooManyAttempts: They were invited in this very minute, to something else.
             RoleNotFound: There is no such role.
             MissingScope: The actor may not create users, or lacks a scope of a role.
         """
@@ -84,7 +85,15 @@ class AccountMailService:
             "scopes": sorted(self._actor.scopes),
         }
         queued = await self._queue("invite", new.email, detail=detail)
-        if queued:
+        if not queued:
+            promised = (await crud.latest(self._session, "invite", new.email)).detail
+            if (promised["full_name"], promised["roles"]) != (new.full_name, wanted):
+                raise TooManyAttempts(
+                    f"{new.email} was invited in this very minute, with another name or other roles",
+                    retry_after=60,
+                    hint="wait a minute, and invite them again: whichever mail they follow decides",
+                )
+        else:
             entry = {"email": new.email, "roles": wanted}
             await audit.add(
                 self._session, self._actor, action="user.invite", target="user", target_id=None, detail=entry

@@ -6,7 +6,6 @@ harm is made again afterwards, so that no operation need be left out.
 
 import secrets
 from collections.abc import Iterator, MutableMapping
-from pathlib import Path
 from typing import Any, Final, TypeAlias
 from urllib.parse import unquote
 
@@ -17,7 +16,7 @@ from hypothesis import strategies as st
 
 from api.users.models import User
 from tests.conftest import PASSWORD, SUPERUSER
-from tests.support.cases import COUNT, REQUESTS, THOROUGH, cases
+from tests.support.cases import REQUESTS, THOROUGH, cases, count
 from tests.support.processes import Apictl
 from tests.support.server import serving
 
@@ -213,8 +212,7 @@ def by_superuser(address: str, world: World, request: pytest.FixtureRequest) -> 
     schema.hook(flatmap_case)
     schema.hook(before_add_examples)
     yield schema
-    with Path(COUNT).open("a", encoding="ascii") as counted:
-        counted.write(f"{world.asked}\n")
+    count(world.asked)
     labels = {found.ok().label for found in schema.get_all_operations()}
     # By chance, where it is left to chance.
     assert REQUESTS or labels - world.answered == NEEDS_A_PHONE | NEEDS_A_MAIL, (

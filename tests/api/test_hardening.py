@@ -17,6 +17,7 @@ from api.config import Settings
 from api.core.front import Application
 from api.core.proxies import Forwarded
 from api.main import create_app
+from api.throttle.buckets import GUESS
 from api.users.models import User
 from tests.conftest import PASSWORD, SUPERUSER
 from tests.support.cases import cases
@@ -158,6 +159,13 @@ async def test_nobody_is_believed_unless_somebody_says_so(
     key = ApiKeyIssued.model_validate((await admin.post("/v1/api-keys", json=body)).json()).key
     headers = LIES | {"Authorization": f"Bearer {key}"}
     assert (await client.get("/v1/users/me", headers=headers)).status_code == 401
+    # Nor is a guess that names another network each time a first one there.
+    wrong = form | {"username": "somebody@example.com", "password": "wrong"}
+    statuses = []
+    for number in range(GUESS.burst + 1):
+        lies = {name: lie.replace("10.9.9.9", f"10.9.{number}.9") for name, lie in LIES.items()}
+        statuses.append((await client.post("/v1/auth/token", data=wrong, headers=lies)).status_code)
+    assert statuses == [400] * GUESS.burst + [429]
 
 
 async def test_no_name_of_a_request_gets_into_an_answer() -> None:

@@ -53,6 +53,7 @@ async def test_both_doors_show_and_find_what_was_done(door: Door) -> None:
         ({"action": "user.update"}, 1),
         ({"target": "role"}, 1),
         ({"target_id": made["id"]}, 2),
+        ({"target_id": "ada@example.com"}, 2),
         ({"door": door.name, "action": "user.create"}, 1 if door.name == "http" else 2),
         # With the superuser, whom somebody has made before.
         ({"outcome": "done", "target": "user"}, 3),
@@ -67,7 +68,8 @@ async def test_both_doors_show_and_find_what_was_done(door: Door) -> None:
     rest = (await door.do("list-audit", limit=3, cursor=listed["next_cursor"])).body["items"]
     assert not [one for one in rest if one in found]
     assert (await door.do("list-audit", cursor="nonsense")).code == "bad-request"
-    for which in ({"action": "Nonsense"}, {"target_id": "x"}, {"since": "x"}, {"until": "0001-01-01T00:00:00+14:00"}):
+    assert (await door.do("list-audit", target_id="x")).code == "user-not-found"
+    for which in ({"action": "Nonsense"}, {"since": "x"}, {"until": "0001-01-01T00:00:00+14:00"}):
         assert (await door.do("list-audit", **which)).code == "invalid-input"
 
 

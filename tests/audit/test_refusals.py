@@ -107,6 +107,22 @@ async def test_a_missing_scope_is_written_down_at_both_doors(
     assert (await admin.post("/v1/audit/verification")).status_code == 200
 
 
+async def test_a_wrong_current_password_is_written_down(
+    admin: httpx2.AsyncClient, database: asyncpg.Connection
+) -> None:
+    """As a login would be: it is the same guess."""
+    for _ in range(2):
+        given = {"current_password": "wrong", "new_password": "five other unrelated words"}
+        assert (await admin.put("/v1/users/me/password", json=given)).json()["code"] == "wrong-password"
+    given = {"current_password": "wrong", "email": "other@example.com"}
+    assert (await admin.put("/v1/users/me/email", json=given)).json()["code"] == "wrong-password"
+    reason = "The current password is not right"
+    assert [(one["action"], one["actor_user_id"], one["detail"]) for one in await refusals(database)] == [
+        ("access.refuse", SUPERUSER_ID, {"operation": "change_my_password", "reason": reason}),
+        ("access.refuse", SUPERUSER_ID, {"operation": "change_my_email", "reason": reason}),
+    ]
+
+
 async def test_an_import_that_is_refused(
     apictl: Apictl, environment: dict[str, str], admin: httpx2.AsyncClient, database: asyncpg.Connection
 ) -> None:

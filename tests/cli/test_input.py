@@ -12,6 +12,7 @@ from tempfile import TemporaryFile
 import asyncpg
 import pytest
 
+from api.users.models import User
 from tests.conftest import PASSWORD
 from tests.support.postgres import somebody_waits
 from tests.support.processes import APICTL, Apictl, run
@@ -239,26 +240,50 @@ async def test_a_signal_between_a_statement_and_its_answer_is_still_a_signal(
     assert await database.fetchval("SELECT is_active FROM users") is True
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        (*CREATE, "--password-stdin"),
+        ("set-password", "root@example.com", "--password-stdin"),
+        ("bootstrap", "root@example.com", "--password-stdin"),
+        ("introspect-token",),
+    ],
+    ids=lambda line: line[0],
+)
 async def test_no_secret_is_on_any_command_line_or_in_any_output(
-    apictl: Apictl, environment: dict[str, str], database: asyncpg.Connection
+    environment: dict[str, str], superuser: User, line: tuple[str, ...]
 ) -> None:
-    """Sampled while the command runs: what `ps` would show."""
+    """Row 22: sampled while the command runs, with its children: what `ps` would show, and what they are given."""
     canary = "c4nary four unrelated words"
     more = environment | {"APICTL_SECRET_KEY": "f0e1d2c3b4a5968778695a4b3c2d1e0f" + "c4nary"}
     with subprocess.Popen(  # noqa: ASYNC220 - its end is waited for below
-        [APICTL, *CREATE, "--password-stdin", "-o", "json", "-vv", "--debug"],
+        [APICTL, *line, "-o", "json", "-vv", "--debug"],
         env=more, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
         assert process.stdin is not None
         process.stdin.write(canary.encode())
         process.stdin.close()
-        seen = set()
+        lines, given = set(), set()
         while process.poll() is None:
-            with contextlib.suppress(OSError):
-                seen.add(Path(f"/proc/{process.pid}/cmdline").read_bytes())
+            for pid in family(process.pid):
+                with contextlib.suppress(OSError):
+                    lines.add(Path(f"/proc/{pid}/cmdline").read_bytes())
+                    given.add(Path(f"/proc/{pid}/environ").read_bytes())
         assert process.stdout is not None
         assert process.stderr is not None
         output = process.stdout.read() + process.stderr.read()
-    assert process.returncode == 0
-    assert b"c4nary" not in b"".join(seen) + output
-    assert b"create-user" in b"".join(seen)
+    assert process.returncode == 0, output
+    assert b"c4nary" not in b"".join(lines) + output
+    # The key was put there by whoever started it.
+    assert b"c4nary four" not in b"".join(given)
+    assert line[0].encode() in b"".join(lines)
+    assert b"c4nary" in b"".join(given)
+
+
+def family(pid: int) -> list[int]:
+    """Return a process, and those that it has started and theirs."""
+    found = [pid]
+    for one in found:
+        with contextlib.suppress(OSError):
+            found += map(int, Path(f"/proc/{one}/task/{one}/children").read_text(encoding="ascii").split())
+    return found

@@ -18,6 +18,7 @@ from api.core import connections, problems
 from api.core.connections import SECONDS, Phase
 from api.core.front import Application
 from api.core.proxies import Forwarded
+from faults.balancer import HAPROXY, balanced
 from tests.support.cases import THOROUGH
 from tests.support.processes import Apictl
 from tests.support.raw import exchange, listening, statuses
@@ -47,7 +48,7 @@ def small(asked: list[str]) -> Application:
 
     @app.api_route("/{path:path}", methods=["GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD"])
     async def any_path(request: Request, path: str) -> dict[str, int]:
-        asked.append(path)
+        asked.append(f"{path} {request.headers.get('x-front', '')}".strip())
         return {"body": len(await request.body())}
 
     return app
@@ -223,6 +224,24 @@ async def test_no_request_is_hidden_in_another(port: int, asked: list[str], hurr
             assert (len(final) == 1 and final[0] < 500) or (len(final) == 2 and final[1] == 200), (case, answers)
             assert all(status < 500 for status in final), (case, answers)
     assert "smuggled" not in asked
+
+
+@pytest.mark.skipif(HAPROXY is None, reason="HAProxy is not installed (Debian: apt install haproxy)")
+async def test_nor_behind_haproxy(port: int, asked: list[str], tmp_path: Path) -> None:
+    """Row 33: the same, where connections to us are anybody's: what one hides would be answered to the next."""
+    async with balanced([port], tmp_path, check=False) as outside:
+        clean = b"GET /clean HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
+        cases = [*corpus()]
+        for some in (cases[start : start + 25] for start in range(0, len(cases), 25)):
+            sent = (outcome(outside, case, is_cut=True) for case in some)
+            # Of some, HAProxy has enough before they are whole.
+            found = await asyncio.gather(*sent, return_exceptions=True)
+            assert all(isinstance(one, tuple | ConnectionError) for one in found), found
+            assert all(one.endswith("HAProxy") for one in asked), some
+            asked.clear()
+            for _ in range(3):
+                assert statuses(await exchange(outside, clean)) == [200], some
+            assert asked == ["clean HAProxy"] * 3
 
 
 EXACT: Final = [

@@ -85,6 +85,27 @@ async def test_a_request_that_takes_too_long_is_undone_and_its_connection_is_goo
     assert (answer.status_code, answer.json()["full_name"]) == (200, "y")
 
 
+async def test_long_work_begins_when_its_body_has_come(
+    app: FastAPI, admin: httpx2.AsyncClient, client: httpx2.AsyncClient, database: asyncpg.Connection
+) -> None:
+    """Whoever shows nothing, and sends a state by the byte, is cut off; a state that waits for the database is not."""
+
+    async def by_the_byte() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.sleep(60)
+
+    answer = await client.post("/v1/plan", content=by_the_byte(), headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (504, "request-timeout")
+    await database.execute("BEGIN; LOCK users")
+    planning = asyncio.create_task(admin.post("/v1/plan", json={"owner": "me", "users": [{"email": SUPERUSER}]}))
+    await somebody_waits(database)
+    # Hours go by.
+    assert isinstance(app, Application)
+    app.deadlines.look(asyncio.get_running_loop().time() + 10_000)
+    await database.execute("COMMIT")
+    assert (await planning).status_code == 200
+
+
 async def test_what_goes_the_usual_way_has_a_deadline_too(app: FastAPI, client: httpx2.AsyncClient) -> None:
     async def waits(cookie: Annotated[str, Cookie()] = "") -> None:
         await asyncio.sleep(60)

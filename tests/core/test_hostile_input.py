@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator
 from typing import Any, Final
 from unicodedata import category
+from urllib.parse import quote_from_bytes
 
 import asyncpg
 import httpx2
@@ -15,7 +16,7 @@ import pytest
 
 from api.core.passwords import Passwords
 from tests.conftest import PASSWORD, SUPERUSER
-from tests.support.cases import cases
+from tests.support.cases import REQUESTS, cases, count
 from tests.support.processes import Apictl
 
 TEXTS: Final = [
@@ -38,8 +39,8 @@ TEXTS: Final = [
     "1e400",
 ]
 VALUES: Final[list[Any]] = [
-    *TEXTS, None, True, 0, -1, 2**31, 2**63, -(2**63) - 1, 10**400, 1.5, float("nan"), float("inf"),
-    [], ["x"], {}, {"x": "y"},
+    *TEXTS, None, True, 0, -1, 2**31, -(2**31) - 1, 2**63, -(2**63), -(2**63) - 1, 10**400, -(10**4200),
+    1.5, float("nan"), float("inf"), [], ["x"], {}, {"x": "y"},
 ]  # fmt: skip
 # What makes texts hostile: controls, surrogates, marks that join or turn around, digits of other scripts, syntax.
 LETTERS: Final = (
@@ -88,7 +89,8 @@ def is_problem(answer: httpx2.Response) -> None:
 async def test_hostile_values_in_bodies(
     admin: httpx2.AsyncClient, method: str, path: str, body: dict[str, Any]
 ) -> None:
-    values = [*VALUES, *invented(cases(60), seed=1)]
+    values = [*VALUES, *invented(REQUESTS or cases(60), seed=1)]
+    count(len(body) * len(values))
     for field in body:
         for number, value in enumerate(values):
             # What must be new is new each time, and who is named is there: it is the value that is refused, or stored.
@@ -120,7 +122,7 @@ async def test_hostile_bodies(admin: httpx2.AsyncClient, kind: str) -> None:
 
 
 async def test_hostile_values_in_queries_and_paths(admin: httpx2.AsyncClient) -> None:
-    for value in [
+    values = [
         *TEXTS[:11],
         "x" * 2000,
         str(2**63),
@@ -131,8 +133,10 @@ async def test_hostile_values_in_queries_and_paths(admin: httpx2.AsyncClient) ->
         "NaN",
         "true",
         "\u0661",
-        *invented(cases(40), seed=2),
-    ]:
+        *invented(REQUESTS or cases(40), seed=2),
+    ]
+    count(25 * len(values))
+    for value in values:
         for field in ("search", "is_active", "sort", "limit", "cursor"):
             sent = value.encode("utf-8", "surrogatepass")
             answer = await admin.get("/v1/users", params=httpx2.QueryParams({field: sent.decode("latin-1")}))
@@ -147,6 +151,30 @@ async def test_hostile_values_in_queries_and_paths(admin: httpx2.AsyncClient) ->
                     assert answer.headers["Location"] == "/docs"
                 else:
                     is_problem(answer)
+
+
+FORM: Final = (
+    "grant_type", "username", "password", "scope", "otp", "refresh_token", "client_id", "client_secret", "device_code",
+    "mfa_token",
+)  # fmt: skip
+HEADERS: Final = ("If-Match", "Prefer", "Idempotency-Key", "X-Request-Id", "User-Agent", "Authorization", "Accept")
+
+
+async def test_hostile_values_in_forms_and_headers(admin: httpx2.AsyncClient) -> None:
+    values = [*TEXTS, "9" * 5000, *invented(REQUESTS or cases(40), seed=3)]
+    count((len(FORM) + len(HEADERS)) * len(values))
+    good = {"grant_type": "password", "username": "ada@example.com", "password": PASSWORD}
+    as_form = {"Content-Type": "application/x-www-form-urlencoded"}
+    for value in values:
+        sent = value.encode("utf-8", "surrogatepass")
+        for field in FORM:
+            form = {name: given.encode() for name, given in good.items()} | {field: sent}
+            content = "&".join(f"{name}={quote_from_bytes(given)}" for name, given in form.items())
+            is_problem(await admin.post("/v1/auth/token", content=content, headers=as_form))
+        for name in HEADERS:
+            answer = await admin.patch("/v1/users/me", json={"full_name": "Root"}, headers=[(name.encode(), sent)])
+            if answer.status_code != 200:
+                is_problem(answer)
 
 
 async def test_unknown_parameters_are_refused(admin: httpx2.AsyncClient) -> None:
@@ -256,12 +284,15 @@ async def test_a_body_over_the_limit_is_cut_off(admin: httpx2.AsyncClient, path:
 async def test_a_long_password_is_refused_unhashed(admin: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     hashed: list[str] = []
     monkeypatch.setattr(Passwords, "_check_and_hash", lambda self, password, *_: hashed.append(password))
-    for password in ("x" * 257, "\U0001f511" * 257, "\U0001f511" * 250 + "x" * 25, "x" * 60_000):
+    for password in ("x" * 257, "\U0001f511" * 257, "\U0001f511" * 250 + "x" * 25, "x" * 4096, "x" * 60_000):
         answer = await admin.post("/v1/users", json={"email": "ada@example.com", "password": password})
         assert (answer.status_code, answer.json()["code"]) == (422, "weak-password")
         change = {"current_password": PASSWORD, "new_password": password}
         refused = (await admin.put("/v1/users/me/password", json=change)).json()
         assert [error["field"] for error in refused["errors"]] == ["new_password"]
+    # What is longer than any body is not even read.
+    answer = await admin.post("/v1/users", json={"email": "ada@example.com", "password": "x" * (1 << 20)})
+    assert (answer.status_code, answer.json()["code"]) == (413, "body-too-large")
     assert hashed == []
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 import yaml
 
 from api.config import Settings, variable_name
+from benchmarks.servers import free_port
 from tests.project.code import ROOT
 from tests.support import postgres
 from tests.support.cases import THOROUGH
@@ -30,12 +30,6 @@ def environment(empty_url: str) -> dict[str, str]:
     """A shell in which `apictl` is the installed command, and an empty database."""
     path = f"{APICTL.parent}:{bare_environment()['PATH']}"
     return bare_environment(APICTL_DATABASE_URL=empty_url, APICTL_LISTEN_PORT=str(free_port()), PATH=path)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
 
 
 def read(name: str) -> str:

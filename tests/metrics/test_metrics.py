@@ -12,6 +12,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Final
 
+import asyncpg
 import httpx2
 import pytest
 import yaml
@@ -19,7 +20,9 @@ import yaml
 from api.config import Settings
 from api.core.metrics import FAMILIES, GREATEST, LOOK, Metrics, add, family_of, text_of
 from api.core.runtime import Runtime
+from api.mail.crud import NOT_SENT
 from api.users.models import User
+from benchmarks.servers import free_port
 from tests.conftest import PASSWORD, SUPERUSER
 from tests.postgres.machine import until
 from tests.support.processes import Apictl
@@ -27,12 +30,6 @@ from tests.support.server import Server, serving
 
 DEPLOY: Final = Path(__file__).parents[2] / "deploy"
 SAMPLE: Final = re.compile(r'([a-z_]+)(\{([a-z_]+="[^"\\\n]*",?)+\})? (\d[\d.e+-]*)')
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
 
 
 def parsed(text: str) -> dict[str, float]:
@@ -84,6 +81,8 @@ def test_several_workers_are_one(apictl: Apictl, environment: dict[str, str], su
         assert samples['apictl_grants_total{grant="other",outcome="unsupported-grant-type"}'] == 1
         assert samples["process_resident_memory_bytes"] > 50e6 or os.name != "posix"
         assert {family_of(name) for name in samples} == set(FAMILIES)
+        assert samples['apictl_mails{state="late"}'] == 0
+        assert samples['apictl_pool_size{pool="spare"}'] == 2
         # Neither port has what the other one has.
         assert server.get("/metrics")[0] == 404
         with pytest.raises(urllib.error.HTTPError, match="404"):
@@ -131,15 +130,23 @@ def test_a_taken_port_is_named(apictl: Apictl, environment: dict[str, str]) -> N
         assert process.wait(timeout=60) == 12
 
 
-async def test_what_is_in_hand(runtime: Runtime, settings: Settings) -> None:
+async def test_what_is_in_hand(runtime: Runtime, settings: Settings, database: asyncpg.Connection) -> None:
+    for ago in (0, 90, 180):
+        await database.execute(
+            "INSERT INTO mails (id, kind, address, minute, due_at) "
+            "VALUES (gen_random_uuid(), 'reset', 'a@example.com', $1, now() - make_interval(secs => $1::integer))",
+            ago,
+        )
+    await database.execute("UPDATE mails SET due_at = NULL, error = 'no such mailbox' WHERE minute = 180")
     metrics = Metrics(1, revision="abc", folder=None)
-    async with metrics.kept(runtime), runtime.transaction() as session:
+    async with metrics.kept(runtime, {"apictl_mails": NOT_SENT}), runtime.transaction() as session:
         await session.connection()
         # A loop that is held is told of: nobody else runs in the meantime.
         time.sleep(0.3)  # noqa: ASYNC251 - the blocking is what is under test
         await until_lag(metrics)
         samples = parsed(metrics.exposition())
     assert samples['apictl_pool_connections{pool="sessions",state="in_use"}'] == 1
+    assert [samples[f'apictl_mails{{state="{state}"}}'] for state in ("late", "waiting", "given_up")] == [1, 0, 1]
     assert samples['apictl_pool_size{pool="sessions"}'] == settings.pool_size
     assert samples["apictl_loop_lag_max_seconds"] >= 0.15
     assert samples['apictl_loop_lag_seconds_bucket{le="0.1"}'] < samples["apictl_loop_lag_seconds_count"]

@@ -27,7 +27,8 @@ class MailServer:
         mails: What it has taken, with the addresses of the envelope.
         answer: What it says at the end of a mail; `None`: nothing, for ever; `cut`: it hangs up.
         refuses: What it says to every recipient.
-        hold: What it waits for before it says so; `held`: it waits.
+        hold: What it waits for before it says so.
+        held: A mail came whole.
     """
 
     def __init__(self) -> None:
@@ -47,8 +48,8 @@ class MailServer:
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
         del session
+        self.held.set()
         if self.hold is not None:
-            self.held.set()
             await self.hold.wait()
         if self.answer is None:
             await asyncio.Event().wait()

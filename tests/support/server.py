@@ -83,7 +83,8 @@ def serving(
                 process.wait()
 
 
-def resident(pid: int) -> int:
-    """Return the memory of a process, in KiB."""
+def resident(pid: int, *, peak: bool = False) -> int:
+    """Return the memory of a process, in KiB: now, or the most that it ever had."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    return int(re.search(r"VmRSS:\s+(\d+)", status)[1])  # type: ignore[index]  # every process has the line
+    name = "VmHWM" if peak else "VmRSS"
+    return int(re.search(rf"{name}:\s+(\d+)", status)[1])  # type: ignore[index]  # every process has the line

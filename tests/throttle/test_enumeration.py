@@ -17,6 +17,7 @@ from tests.conftest import PASSWORD
 from tests.support.cases import THOROUGH
 
 Sample = tuple[list[float], list[float]]
+Told = tuple[int, list[tuple[str, str]], dict[str, Any]]
 WRONG: Final = "wrong horse battery staple"
 pytestmark = pytest.mark.usefixtures("dear_passwords")
 
@@ -32,8 +33,12 @@ async def accounts(app: FastAPI, database: asyncpg.Connection, number: int) -> l
 
 
 async def measured(app: FastAPI, asked: list[tuple[str, bool]], *, at_once: int) -> Sample:
-    """Log in to each with a wrong password, in random order, each from its own network; return how long they took."""
+    """Log in to each with a wrong password, in random order, each from its own network; return how long they took.
+
+    They are all told the same, but for the number of the request.
+    """
     waiting = random.sample(asked, len(asked))
+    told: list[Told] = []
     taken: dict[bool, list[float]] = {True: [], False: []}
     addresses = (f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}" for number in count())
 
@@ -47,9 +52,13 @@ async def measured(app: FastAPI, asked: list[tuple[str, bool]], *, at_once: int)
                 form = {"grant_type": "password", "username": email, "password": WRONG}
                 answer = await client.post("/v1/auth/token", data=form)
                 taken[is_known].append(time.perf_counter() - began)
-                assert answer.status_code == 400, answer.text
+                named = answer.headers["x-request-id"]
+                headers = [(name, value) for name, value in answer.headers.items() if value != named]
+                told.append((answer.status_code, headers, answer.json() | {"request_id": ""}))
+                assert told[-1] == told[0]
 
     await asyncio.gather(*(go_on() for _ in range(at_once)))
+    assert told[0][0] == 400
     return taken[True], taken[False]
 
 

@@ -14,6 +14,7 @@ from pydantic import SecretStr, ValidationError
 from api.config import Settings
 from api.core import valkey
 from api.core.errors import BadSettings, Busy
+from api.core.passwords import Passwords
 from api.core.runtime import Runtime
 from api.throttle import buckets
 from api.throttle.buckets import Limit, network
@@ -45,10 +46,16 @@ def told(answer: httpx2.Response) -> tuple[int, dict[str, str], dict[str, Any]]:
 
 
 async def test_guesses_cost_time_and_no_more_than_that(
-    client: httpx2.AsyncClient, superuser: User, forward: Forward
+    client: httpx2.AsyncClient, superuser: User, forward: Forward, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An account that there is, and one that there is not, are told the same, byte for byte."""
-    answers = {}
+    answers, hashed, run = {}, list[Any](), Passwords._run
+
+    async def counted(self: Passwords, work: Any) -> Any:
+        hashed.append(work)
+        return await run(self, work)
+
+    monkeypatch.setattr(Passwords, "_run", counted)
     for username in (SUPERUSER, "nobody@example.com"):
         answers[username] = [await guess(client, username) for _ in range(GUESSES + 1)]
     assert [told(one) for one in answers[SUPERUSER]] == [told(one) for one in answers["nobody@example.com"]]
@@ -56,6 +63,8 @@ async def test_guesses_cost_time_and_no_more_than_that(
     refused = answers[SUPERUSER][-1]
     assert (refused.json()["code"], refused.json()["error"]) == ("too-many-attempts", "temporarily_unavailable")
     assert refused.headers["Retry-After"] in {"59", "60"}
+    # Nor is anything hashed for whoever is refused.
+    assert len(hashed) == 2 * GUESSES
     # Who is refused is not asked whether they are right; and it makes the wait no longer.
     await forward(30)
     waits = [int((await guess(client, password=PASSWORD)).headers["Retry-After"]) for _ in range(5)]

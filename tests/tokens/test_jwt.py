@@ -128,6 +128,7 @@ BAD: dict[str, Callable[[], str]] = {
     "the secret itself": lambda: signed(HEADER, CLAIMS, SECRET),
     "other issuer": lambda: with_claim("iss", "https://evil.example"),
     "expired": lambda: KEYS.sign(user_id=USER, session_id=SESSION, ttl=-61),
+    "expired for long": lambda: KEYS.sign(user_id=USER, session_id=SESSION, ttl=-120),
     "no typ": lambda: signed({key: value for key, value in HEADER.items() if key != "typ"}, CLAIMS),
     "typ JWT": lambda: with_header("typ", "JWT"),
     "typ refresh": lambda: with_header("typ", "rt+jwt"),
@@ -158,6 +159,7 @@ BAD: dict[str, Callable[[], str]] = {
     "exp nan": lambda: signed(HEADER, json.dumps(CLAIMS | {"exp": float("nan")}).encode()),
     "iat text": lambda: with_claim("iat", str(NOW)),
     "iat future": lambda: with_claim("iat", NOW + 3600),
+    "iat in two minutes": lambda: with_claim("iat", int(time.time()) + 120),
     "nbf future": lambda: with_claim("nbf", NOW + 3600),
     "nbf text": lambda: with_claim("nbf", "0"),
     "aud list": lambda: with_claim("aud", [ISSUER]),
@@ -173,6 +175,23 @@ BAD: dict[str, Callable[[], str]] = {
     "API key list": lambda: signed(HEADER, {k: v for k, v in CLAIMS.items() if k != "sid"} | {"api_key": ["x"]}),
     **{f"no {name}": (lambda name=name: without_claim(name)) for name in CLAIMS if name != "client_id"},  # type: ignore[misc]
 }
+
+
+def test_clocks_may_differ_by_a_minute() -> None:
+    """Row 16: an hour's, or two minutes', difference is refused: `BAD`."""
+    for token in (
+        KEYS.sign(user_id=USER, session_id=SESSION, ttl=-45),
+        with_claim("iat", int(time.time()) + 45),
+        with_claim("nbf", int(time.time()) + 45),
+    ):
+        assert KEYS.verify(token).user_id == USER
+
+
+def test_a_key_that_can_be_guessed_verifies_nothing() -> None:
+    """Row 13: PyJWT only warns of it, unless it is told."""
+    weak = keys_with(signing_key(HEADER["kid"], "HS256", b"k" * 5))
+    with pytest.raises(InvalidToken):
+        weak.verify(signed(HEADER, CLAIMS, b"k" * 5))
 
 
 def test_what_we_sign_we_accept() -> None:

@@ -1,6 +1,8 @@
 """Logging in and out: the password grant, and what ends a session at once."""
 
 import asyncio
+import os
+import threading
 import time
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,8 +15,10 @@ import pytest
 from fastapi import FastAPI
 
 from api.config import Settings
+from api.core import hashes
 from api.core.actor import ALL_SCOPES
-from api.core.hashes import Verified
+from api.core.errors import Busy
+from api.core.hashes import DUMMY_HASH, Verified
 from api.core.passwords import Passwords
 from api.users.models import User
 from tests.conftest import PASSWORD, SUPERUSER, log_in
@@ -234,6 +238,33 @@ async def test_no_password_makes_the_strength_check_think_for_long() -> None:
     await seconds("correct horse battery staple" * 2)
     ordinary = min([await seconds("correct horse battery staple" * 2 + str(number)) for number in range(3)])
     assert min([await seconds(hard + str(number)) for number in range(3)]) < 12 * ordinary
+    passwords.close()
+
+
+async def test_hashes_have_as_many_threads_as_cores_and_a_queue_of_64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row 4: what comes after those is told so at once; and what the queue has let in is hashed."""
+    go_on = threading.Event()
+    monkeypatch.setattr(hashes, "check", lambda *_: go_on.wait(20) and hashes.Verified(ok=True))
+    passwords = Passwords(min_length=15)
+    assert passwords.threads == os.cpu_count()
+    number = passwords.threads + 64
+    asked = [asyncio.create_task(passwords.verify("x", "x")) for _ in range(number)]
+    async with asyncio.timeout(20):
+        while passwords.waiting < 64:
+            await asyncio.sleep(0)
+    assert passwords.hashing == passwords.threads
+    with pytest.raises(Busy):
+        await passwords.verify("x", "x")
+    go_on.set()
+    assert [one.ok for one in await asyncio.gather(*asked)] == [True] * number
+    passwords.close()
+
+
+async def test_a_password_that_nobody_can_have_is_not_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
+    passwords = Passwords(min_length=15)
+    monkeypatch.setattr(hashes, "check", lambda *_: pytest.fail("it was hashed"))
+    for password in ("x" * 257, "x" * 4096, "x" * 4097, "\U0001f511" * 257, "\ud800", "\x00"):
+        assert not (await passwords.verify(password, DUMMY_HASH)).ok
     passwords.close()
 
 

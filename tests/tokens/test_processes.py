@@ -56,6 +56,24 @@ async def test_a_thousand_uses_at_once_are_one_rotation(
     assert await database.fetchval("SELECT rotation FROM sessions") == 1
 
 
+async def test_a_replay_ends_the_session_in_every_process(
+    apictl: Apictl, environment: dict[str, str], servers: Servers, database: asyncpg.Connection
+) -> None:
+    """Row 8: two rotations at one, then the first token again at the other."""
+    first = await issued(apictl, environment, SUPERUSER)
+    second = (await refresh(servers[0], first["refresh_token"])).json()
+    third = (await refresh(servers[0], second["refresh_token"])).json()
+    replayed = await refresh(servers[1], first["refresh_token"])
+    assert (replayed.status_code, replayed.json()["error"]) == (400, "invalid_grant")
+    # Nobody waits here, and so it is sooner than within a second.
+    for server in servers:
+        for issue in (first, second, third):
+            headers = {"Authorization": f"Bearer {issue['access_token']}"}
+            assert (await server.get("/v1/users/me", headers=headers)).status_code == 401
+            assert (await refresh(server, issue["refresh_token"])).json()["error"] == "invalid_grant"
+    assert await database.fetchval("SELECT count(*) FROM audit_entries WHERE action = 'session.replay'") >= 1
+
+
 async def test_whoever_does_not_get_the_answer_asks_again(
     apictl: Apictl, environment: dict[str, str], servers: Servers, database: asyncpg.Connection
 ) -> None:

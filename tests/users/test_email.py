@@ -3,6 +3,8 @@
 import sys
 import unicodedata
 
+import asyncpg
+import httpx2
 import pytest
 from email_validator import SPECIAL_USE_DOMAIN_NAMES, validate_email
 from hypothesis import example, given
@@ -54,6 +56,16 @@ REFUSED = [
     # In a mail's header, this is another's address.
     "=?utf-8?q?victim=40example.com=3e?=@example.com",
 ]
+
+
+async def test_what_is_stored_is_the_one_form(admin: httpx2.AsyncClient, database: asyncpg.Connection) -> None:
+    """Row 19: and whoever asks by another spelling finds it."""
+    for typed, meant in SAME:
+        await database.execute("DELETE FROM users WHERE email = $1", meant)
+        assert (await admin.post("/v1/users", json={"email": typed})).json()["email"] == meant
+        assert await database.fetchval("SELECT count(*) FROM users WHERE email = $1", meant) == 1
+        again = await admin.post("/v1/users", json={"email": meant})
+        assert (again.status_code, again.json()["code"]) == (409, "email-taken")
 
 
 def look_alikes() -> list[str]:

@@ -1,10 +1,12 @@
 """Users over HTTP: what only this door has (entity tags, one's own account), and what a plain user may not."""
 
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import httpx2
 import pytest
+from fastapi import FastAPI
 
 from api.users.models import User
 from api.users.schemas import UserPage
@@ -167,6 +169,31 @@ BODIES = [
     ("PUT", "/v1/users/ada@example.com/password", {"password": PASSWORD}),
     ("PUT", "/v1/users/me/password", {"current_password": PASSWORD, "new_password": PASSWORD + "!"}),
 ]
+
+
+async def test_no_body_of_any_route_takes_a_column_that_is_not_its_own(
+    app: FastAPI, as_ada: httpx2.AsyncClient, database: asyncpg.Connection
+) -> None:
+    """Row 17: every column of the table of users, at every route that takes JSON, from somebody without power."""
+    document = app.openapi()
+    before = await database.fetch("SELECT * FROM users ORDER BY id")
+    tried = 0
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            content = operation.get("requestBody", {}).get("content", {})
+            if "application/json" not in content or "$ref" not in content["application/json"]["schema"]:
+                continue
+            name = content["application/json"]["schema"]["$ref"].rpartition("/")[2]
+            own = document["components"]["schemas"][name].get("properties", {})
+            for field in {*User.__table__.columns.keys(), "scopes", "roles"} - set(own):
+                address = path.replace("{user}", "ada@example.com")
+                address = "/".join(str(uuid4()) if part.startswith("{") else part for part in address.split("/"))
+                answer = await as_ada.request(method, address, json={field: True})
+                assert answer.status_code == 422, (method, path, field, answer.text)
+                assert field in {error["field"] for error in answer.json()["errors"]}, (path, field)
+                tried += 1
+    assert tried > 300
+    assert await database.fetch("SELECT * FROM users ORDER BY id") == before
 
 
 @pytest.mark.parametrize(("method", "path", "body"), BODIES)

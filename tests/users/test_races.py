@@ -17,15 +17,16 @@ from api.users.models import User
 from api.users.schemas import UserCreate
 from api.users.service import UserService
 from tests.conftest import PASSWORD, SUPERUSER
+from tests.support.cases import cases
 from tests.support.processes import Apictl
 
 
-async def test_twenty_creates_of_one_address_leave_one_row(
+async def test_a_hundred_creates_of_one_address_leave_one_row(
     admin: httpx2.AsyncClient, database: asyncpg.Connection
 ) -> None:
-    spellings = ["ada@example.com", "ADA@example.com", "Ada@EXAMPLE.com", "ada@\uff45xample.com"] * 5
+    spellings = ["ada@example.com", "ADA@example.com", "Ada@EXAMPLE.com", "ada@\uff45xample.com"] * 25
     answers = await asyncio.gather(*(admin.post("/v1/users", json={"email": name}) for name in spellings))
-    assert sorted(answer.status_code for answer in answers) == [201] + [409] * 19
+    assert sorted(answer.status_code for answer in answers) == [201] + [409] * 99
     assert {answer.json()["code"] for answer in answers if answer.status_code == 409} == {"email-taken"}
     assert await database.fetchval("SELECT count(*) FROM users WHERE email = 'ada@example.com'") == 1
 
@@ -65,7 +66,7 @@ async def test_the_last_two_superusers_cannot_both_be_demoted(
     async with runtime.transaction() as session:
         users = UserService(session, Actor.operator("tests"), runtime.passwords)
         await users.create_user(UserCreate(email="second@example.com"), is_superuser=True)
-    for first, second in [("demote_user", "deactivate_user"), ("delete_user", "demote_user")] * 50:
+    for first, second in [("demote_user", "deactivate_user"), ("delete_user", "demote_user")] * cases(500):
         outcomes = await asyncio.gather(act(first, SUPERUSER), act(second, "second@example.com"))
         assert sorted(outcomes) == ["done", "last-superuser"]
         assert await database.fetchval("SELECT count(*) FROM users WHERE is_superuser AND is_active") == 1
