@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -106,12 +107,13 @@ def main() -> int:
 
 def targets(options: argparse.Namespace) -> Iterator[Tried]:
     """Yield what came of each target that was asked for."""
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
-        for one, seeds in PARSERS.items():
-            if not options.only or one.__name__ in options.only:
-                seconds = 2 if options.short else options.seconds
-                about = (one.__doc__ or "").rstrip(".")
-                yield Tried(one.__name__, about, *fuzz_parser(one.__name__, seeds, Path(name), seconds))
+    seconds = 2 if options.short else options.seconds
+    parsers = [one for one in PARSERS if not options.only or one.__name__ in options.only]
+    # One for each core.
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as name, ThreadPoolExecutor(os.cpu_count()) as threads:
+        found = [threads.submit(fuzz_parser, one.__name__, PARSERS[one], Path(name), seconds) for one in parsers]
+        for one, result in zip(parsers, found, strict=True):
+            yield Tried(one.__name__, (one.__doc__ or "").rstrip("."), *result.result())
     if "values" in options.only or not (options.short or options.only):
         about = "Texts and numbers in every field of bodies and forms, in queries, paths and headers"
         yield Tried("values", about, *fuzz_values(options.values))
