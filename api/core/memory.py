@@ -1,8 +1,8 @@
 """What a server keeps of the memory that hashes take, 19 MiB each: nothing, once nobody logs in any more.
 
 glibc gives each thread a heap of its own, and keeps what was freed there for the next hash. One heap for all can be
-trimmed, and is as fast, if that is not done between two hashes: by itself, glibc does it when two were freed, and to have
-their memory mapped anew costs a sixth of their rate.
+trimmed, and is as fast, if that is not done between two hashes: by itself, glibc does it when two were freed, and to
+have their memory mapped anew costs a sixth of their rate.
 """
 
 import ctypes
