@@ -146,7 +146,7 @@ class AccountLinks:
             try:
                 return await self._verified(session, actor, locked, "user.change_email", email=mail.address)
             except IntegrityError:
-                raise EmailTaken(f"The e-mail address {mail.address} belongs to a user already") from None
+                raise EmailTaken.by(mail.address) from None
 
     async def _found(self, token: str, *kinds: Kind) -> tuple[Mail, User | None]:
         """Return the mail that a link is from: nothing is hashed for whoever has none that is good.

@@ -74,7 +74,7 @@ class AccountMailService:
             role = found(await roles.by_name(self._session, name), name)
             self._actor.require_power_over(scopes_named(role.scopes))
         if await users.by_email(self._session, new.email) is not None:
-            raise EmailTaken(f"The e-mail address {new.email} belongs to a user already")
+            raise EmailTaken.by(new.email, hint=f"they log in, or have a link sent: apictl send-reset {new.email}")
         wanted = sorted(set(new.roles))
         detail = {
             "full_name": new.full_name,

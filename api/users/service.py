@@ -1,7 +1,7 @@
 """The rules about users, the same behind both doors."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -27,6 +27,11 @@ class EmailTaken(ApictlError):
     kind = Kind.CONFLICT
     code = "email-taken"
     title = "The e-mail address belongs to a user already"
+
+    @classmethod
+    def by(cls, email: str | None, *, hint: str | None = None) -> Self:
+        """Return that an address is in use."""
+        return cls(f"The e-mail address {email} belongs to a user already", hint=hint)
 
 
 class UserService:
@@ -80,8 +85,8 @@ class UserService:
         if created is not None:
             return Outcome(created, changed=True, created=True)
         if if_exists == "fail":
-            raise EmailTaken(
-                f"The e-mail address {new.email} belongs to a user already",
+            raise EmailTaken.by(
+                new.email,
                 hint="if_exists (--if-exists) skip takes the user as they are; update sets their name",
             )
         existing = await self._records.lock(new.email)
@@ -192,7 +197,7 @@ class UserService:
                 return await self._records.change("user.update", user, **values)
         except IntegrityError:
             # The unique index decides, also between two at once; it is the only constraint that an update can break.
-            raise EmailTaken(f"The e-mail address {changes.email} belongs to a user already") from None
+            raise EmailTaken.by(changes.email) from None
 
     async def update_profile(self, full_name: str, *, if_version: int | None = None) -> Outcome:
         """Change the actor's own name.

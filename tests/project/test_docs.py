@@ -1,5 +1,7 @@
 """What the documentation says of the code is what the code says."""
 
+import ast
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from api.core.errors import Kind
 from cli.commands import COMMANDS
 from cli.help import EXIT_CODES
+from tests.project.code import sources
 from tools.docs import DOCS, PLACE, ROOT, TABLES, files, readme
 from tools.manual import text
 
@@ -42,6 +45,20 @@ def test_tables_are_renewed(name: str) -> None:
     assert TABLES[name]() in new
     assert "outdated" not in new
     assert readme(new) == new
+
+
+def test_readme_has_every_action_of_the_audit_log() -> None:
+    """Whoever filters by one must know what they are called."""
+    targets = "user|session|role|api_key|signing_key|device|state|migration|access"
+    found = set()
+    for _, tree in sources("api"):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found |= set(re.findall(rf"^({targets})\.([a-z_]+)$", node.value))
+    found -= {("user", "id")}
+    page = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Audit log")[2].partition("\n## ")[0]
+    assert len(found) > 40
+    assert [f"{target}.{verb}" for target, verb in sorted(found) if f"{verb}`" not in page or target not in page] == []
 
 
 def test_every_exit_code_has_a_meaning() -> None:
