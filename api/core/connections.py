@@ -28,6 +28,9 @@ log = logging.getLogger("apictl")
 # Bytes of a request's address and headers, of its address alone (a cursor's thousand characters take twelve each), and
 # the number of headers.
 MAX_HEAD, MAX_TARGET, MAX_HEADERS = 32 * 1024, 16 * 1024, 100
+# Bytes that frame a body's: a chunk of one byte has five, and more only whoever has something else in mind. With them
+# goes what comes behind a chunked body: fields of a trailer, which nobody here reads, and a parser keeps.
+MAX_FRAMING = 8
 # Requests that wait on a connection for the one before: each takes a kilobyte, and thousands fit into one packet.
 MAX_PIPELINED = 64
 # Bytes that are read and thrown away, so that who is still sending finds the answer.
@@ -82,6 +85,8 @@ class Protocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         # Bytes since the request before was complete, and those that came last.
         self._size = self._last = 0
+        # Of them, those of its body.
+        self._content = 0
         # What comes is thrown away.
         self._is_deaf = False
         # What was seen a second ago: the phase, of which request, and how much had come or gone; and the seconds left.
@@ -113,8 +118,11 @@ class Protocol(HttpToolsProtocol):
             ours = error.__context__
             self.refuse(ours if isinstance(ours, ApictlError) else BadRequest("This is not HTTP as RFC 9112 has it"))
         else:
-            if self._size > MAX_HEAD and self._is_in_head():
-                self.refuse(HeadTooLarge())
+            if self._size > MAX_HEAD:
+                if self._is_in_head():
+                    self.refuse(HeadTooLarge())
+                elif self._size > 2 * MAX_HEAD + (1 + MAX_FRAMING) * self._content:
+                    self.refuse(BadRequest("The request has far more around its body than in it"))
 
     def on_headers_complete(self) -> None:
         """Look at a head; then go on with it.
@@ -133,8 +141,16 @@ class Protocol(HttpToolsProtocol):
             # The parser would take this body for the next request.
             raise BadRequest("A request that would change the protocol has no body here")
         super().on_headers_complete()
+        # A proxy passes on what comes behind a body as it came: it is no header of the request (RFC 9110, section 6.5).
+        self.headers = []
+        self._content = 0
         if is_upgrade:
             self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        """Hand on a piece of a body."""
+        self._content += len(body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Note that a request has come whole."""

@@ -46,6 +46,11 @@ def small(asked: list[str]) -> Application:
     async def big() -> PlainTextResponse:
         return PlainTextResponse("x" * (32 << 20))
 
+    @app.post("/names")
+    async def names(request: Request) -> list[str]:
+        await request.body()
+        return [name.decode() for name, _ in request.scope["headers"]]
+
     @app.api_route("/{path:path}", methods=["GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD"])
     async def any_path(request: Request, path: str) -> dict[str, int]:
         asked.append(f"{path} {request.headers.get('x-front', '')}".strip())
@@ -242,6 +247,41 @@ async def test_nor_behind_haproxy(port: int, asked: list[str], tmp_path: Path) -
             for _ in range(3):
                 assert statuses(await exchange(outside, clean)) == [200], some
             assert asked == ["clean HAProxy"] * 3
+
+
+async def test_what_is_behind_a_body_is_no_header(port: int) -> None:
+    """A proxy that says for whom it speaks passes on what its client says there."""
+    head, body = b"POST /names HTTP/1.1\r\n" + HOST + CHUNKED + b"\r\n", b"2\r\n{}\r\n0\r\n"
+    trailer = b"X-Forwarded-For: 198.51.100.7\r\nAuthorization: Bearer x\r\nHost: evil.example\r\n\r\n"
+    for pieces in ([head + body + trailer + LAST], [head, body, trailer + LAST]):
+        said = await exchange(port, *pieces)
+        assert statuses(said) == [200, 200]
+        assert b'["host","transfer-encoding"]' in said
+    # Behind another request, where it has come before anybody looks.
+    said = await exchange(port, (head + body + trailer) * 3 + LAST)
+    assert statuses(said) == [200] * 4
+    assert said.count(b'["host","transfer-encoding"]') == 3
+
+
+ENDLESS: Final = {
+    "fields of a trailer": (b"0\r\n", b"X-Field: " + b"y" * 90 + b"\r\n"),
+    "one field": (b"0\r\nX-Field: ", b"y" * 1000),
+    "an extension": (b"1;", b"y" * 1000),
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+async def test_what_is_around_a_body_has_a_size(port: int, name: str) -> None:
+    begin, more = ENDLESS[name]
+    before = peak()
+    head = b"POST / HTTP/1.1\r\n" + HOST + CHUNKED + b"\r\n2\r\n{}\r\n"
+    pieces = [more * 60] * (3000 if len(more) < 200 else 300)
+    said = await exchange(port, head + begin, *pieces)
+    problem(said, 400, "bad-request")
+    assert peak() - before <= 5 * 1024
+    # Small chunks are a slow way to say something, and no more than that.
+    small = b"1\r\nx\r\n" * 60_000
+    assert statuses(await exchange(port, head + small + b"0\r\n\r\n", LAST)) == [200, 200]
 
 
 EXACT: Final = [
