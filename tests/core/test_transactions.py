@@ -44,6 +44,19 @@ async def test_a_failing_commit_is_no_success(
     assert await database.fetchval("SELECT count(*) FROM audit_entries WHERE action = 'user.create'") == 1
 
 
+async def test_a_use_that_cannot_be_noted_is_one_all_the_same(
+    admin: httpx2.AsyncClient, client: httpx2.AsyncClient, database: asyncpg.Connection
+) -> None:
+    """On a standby, or a full disk: whoever only reads is not kept from it."""
+    key = (await admin.post("/v1/api-keys", json={"user": SUPERUSER, "name": "x", "scopes": ["users:read"]})).json()
+    await database.execute("UPDATE sessions SET last_used_at = now() - interval '1 hour'")
+    await database.execute(RAISED.format(state="53100"))
+    for table in ("sessions", "api_keys"):
+        await database.execute(f"CREATE TRIGGER t BEFORE UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION refuse()")
+    assert (await admin.get("/v1/users/me")).status_code == 200
+    assert (await client.get("/v1/users", headers={"Authorization": f"Bearer {key['key']}"})).status_code == 200
+
+
 RAISED: Final = """
 CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN RAISE EXCEPTION 'a row of somebody''s' USING ERRCODE = '{state}'; END $$
