@@ -129,8 +129,8 @@ async def send(call: Call, url: str, *, once: bool) -> None:
             worker.stop()
             await working
             call.say(f"{worker.tally.sent} sent, {worker.tally.failed} not sent")
-        waiting = await worker.waiting()
+        waiting, why = await worker.waiting()
     if waiting:
-        call.say(f"{waiting} will be tried again, when it is time")
+        call.say(f"{waiting} will be tried again, when it is time" + (f"; why: {why}" if why else ""))
     if worker.tally.failed:
         raise MailNotSent(f"{worker.tally.failed} mails were not sent", cause=worker.tally.last_error)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cli.client.audit import AuditClient
 
 COLUMNS = ("id", "at", "actor", "door", "action", "target", "target_id", "outcome", "detail")
-TABLE = ("at", "actor", "action", "outcome", "detail", "door", "target_id")
+TABLE = ("at", "actor", "action", "outcome", "detail", "door", "target_id", "request_id")
 
 
 class Door(StrEnum):

@@ -103,7 +103,8 @@ class AuditService:
         Raises:
             UserNotFound: What it was done to is none.
         """
-        actor_id = None if which.actor is None else await self._id_of(session, which.actor)
+        # Whoever has no credentials is called so, whatever an account is called.
+        actor_id = None if which.actor in {None, "nobody"} else await self._id_of(session, which.actor or "")
         target_id = None if which.target_id is None else await self._id_of(session, which.target_id)
         if target_id is None and which.target_id is not None:
             raise UserNotFound(

@@ -58,12 +58,12 @@ class Phase(Enum):
 
 
 SECONDS: Final = {
-    # With a sweep at either end, and one for the answer, nobody who is slow stays for more than a dozen.
+    # With a sweep at either end, and one for the answer, nobody who is slow stays for more than fifteen.
     Phase.HEAD: 8.0,
     Phase.BODY: 8.0,
     Phase.ANSWER: float("inf"),
     Phase.READER: 8.0,
-    Phase.REST: 10.0,
+    Phase.REST: 5.0,
     Phase.IDLE: 10.0,
     Phase.IDLE_PROXY: 75.0,
 }

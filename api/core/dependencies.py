@@ -13,6 +13,7 @@ from api.core.errors import MAX_ERRORS, ApictlError, BadRequest, FieldError, Inv
 from api.core.runtime import Runtime
 
 ENTITY_TAG: Final = re.compile(r'(W/)?"([\x21\x23-\x7e]*)"', re.ASCII)
+NO_LETTER: Final = re.compile("[^a-z]")
 SAFE: Final = {"GET", "HEAD"}
 
 
@@ -58,7 +59,7 @@ async def refuse_dry_run(request: Request) -> None:
 def prefers_dry_run(request: Request) -> bool:
     """Tell whether `Prefer` names a dry run, in whatever form: who is misunderstood here would find it done."""
     return any(
-        word.strip(' "').lower().replace("_", "-") == "dry-run"
+        NO_LETTER.sub("", word.lower()) == "dryrun"
         for name, value in request.scope["headers"]
         if name == b"prefer"
         for word in re.split("[,;=]", value.decode("latin-1"))

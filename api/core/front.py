@@ -25,6 +25,7 @@ from api.core.headers import Headers
 from api.core.hosts import Hosts
 from api.core.plans import NoPlanError, Plan
 from api.core.problems import response
+from api.core.refusals import RequestTooSlow
 from api.core.watch import watched
 
 REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -108,7 +109,7 @@ class Front:
         text = request_id.decode()
         logs.REQUEST_ID.set(text)
         state = scope.setdefault("state", {})
-        state.update(request_id=text, has_body=has_body)
+        state.update(request_id=text, has_body=has_body, is_coming=has_body)
         if has_body or host not in self._known or b"%" in scope["raw_path"]:
             most = self._app.long_bodies.get((scope["method"], scope["path"]), self._app.max_body_bytes)
             refused = self._host(scope, host) or self._body(scope, length, coding, most) or odd_path(scope)
@@ -120,7 +121,7 @@ class Front:
                 await self._whole(answered, request_id, scope)(scope, receive, send)
                 return
             if has_body:
-                receive = counted(receive, most)
+                receive = counted(receive, most, state)
         found = None if self._app.dependency_overrides else self._plans.find(scope)
         if found is None:
             await self._go_the_usual_way(scope, receive, send, request_id)
@@ -139,7 +140,7 @@ class Front:
         except asyncio.CancelledError:
             if not deadlines.ended(task):
                 raise
-            answered = response(RequestTimeout(), scope)
+            answered = response(cut_off(scope), scope)
         except Exception as error:
             deadlines.ended(task)
             handle, is_known = self._handler(error)
@@ -168,7 +169,7 @@ class Front:
         except asyncio.CancelledError:
             if not deadlines.ended(task):
                 raise
-            await response(RequestTimeout(), scope)(scope, receive, mark)
+            await response(cut_off(scope), scope)(scope, receive, mark)
         finally:
             deadlines.ended(task)
 
@@ -225,8 +226,8 @@ class Front:
         raise error
 
 
-def counted(receive: Receive, most: int) -> Receive:
-    """Return a `receive` that ends when more has come than may, declared or not.
+def counted(receive: Receive, most: int, state: dict[str, Any]) -> Receive:
+    """Return a `receive` that ends when more has come than may, declared or not; and notes when all of it has come.
 
     FastAPI has a limit of its own, but answers in plain text, outside the one form of failure.
     """
@@ -239,9 +240,16 @@ def counted(receive: Receive, most: int) -> Receive:
         if seen > most:
             # FastAPI takes any other exception here for a body that it cannot parse.
             raise HTTPException(413, headers={"Connection": "close"})
+        if not message.get("more_body", False):
+            state["is_coming"] = False
         return message
 
     return count
+
+
+def cut_off(scope: Scope) -> ApictlError:
+    """Return why a request has no answer in time: the client's body did not come, or it is our own affair."""
+    return RequestTooSlow("Its body did not come in time") if scope["state"]["is_coming"] else RequestTimeout()
 
 
 def odd_path(scope: Scope) -> ApictlError | None:

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Integer, cast, delete, func, select, text, update
+from sqlalchemy import Integer, cast, delete, func, literal_column, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -28,14 +28,23 @@ USABLE: Final = (Mail.used_at.is_(None), Mail.expires_at > func.now())
 
 
 # Asked again and again, by processes that have nothing to do.
+LATE: Final = (Mail.due_at.is_not(None), Mail.created_at < func.now() - LEASE)
 DUE: Final = Statement(select(Mail.id).where(Mail.due_at <= func.now(), Mail.attempts < ATTEMPTS).limit(1))
-# How many were to be sent more than a lease ago, how many will be tried once more, and how many were given up.
+# How many have waited for longer than a lease, how many will be tried once more, and how many were given up.
 NOT_SENT: Final = Statement(
     select(
-        select(func.count(Mail.id)).where(Mail.due_at < func.now() - LEASE).scalar_subquery().label("late"),
+        select(func.count(Mail.id)).where(*LATE).scalar_subquery().label("late"),
         select(func.count(Mail.id)).where(Mail.due_at > func.now()).scalar_subquery().label("waiting"),
         select(func.count(Mail.id)).where(GIVEN_UP).scalar_subquery().label("given_up"),
     )
+)
+
+# Why the last one was not sent that was asked for.
+LAST_ERROR: Final = Statement(
+    select(Mail.error)
+    .where(Mail.sent_at.is_(None), Mail.error != literal_column("''"))
+    .order_by(Mail.created_at.desc())
+    .limit(1)
 )
 
 
@@ -85,16 +94,17 @@ async def change(session: AsyncSession, mail_id: UUID, **values: Any) -> None:
     await session.execute(statement.execution_options(synchronize_session=False))
 
 
-async def remove(session: AsyncSession, mail_id: UUID) -> None:
-    """Remove a mail that is for nobody."""
-    await session.execute(delete(Mail).where(Mail.id == mail_id))
-
-
 async def usable(session: AsyncSession, mail_id: UUID, kinds: Collection[Kind]) -> tuple[Mail, User | None] | None:
     """Return a mail of these kinds whose link may be used, and the account that it is about, if there is one."""
     statement = select(Mail, User).outerjoin(User, User.id == Mail.user_id)
     row = (await session.execute(statement.where(Mail.id == mail_id, Mail.kind.in_(kinds), *USABLE))).one_or_none()
     return None if row is None else (row[0], row[1])
+
+
+async def uninvite(session: AsyncSession, address: str) -> None:
+    """End the links by which an account with an address would be made."""
+    links = (Mail.address == address, Mail.kind.in_(("register", "invite")), Mail.used_at.is_(None))
+    await session.execute(update(Mail).where(*links).values(due_at=None, expires_at=func.now()))
 
 
 async def use(session: AsyncSession, mail_id: UUID) -> bool:

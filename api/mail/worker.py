@@ -19,6 +19,7 @@ from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.audit import crud as audit
+from api.core import logs
 from api.core.actor import Actor
 from api.core.errors import ApictlError
 from api.core.runtime import Runtime
@@ -115,11 +116,11 @@ class Worker:
                 else:
                     sending.create_task(self._deliver(*taken)).add_done_callback(lambda _: hands.release())
 
-    async def waiting(self) -> int:
-        """Return how many mails will be tried again."""
+    async def waiting(self) -> tuple[int, str]:
+        """Return how many mails will be tried again, and why the last of them was not sent."""
         (found,) = await self._runtime.direct.fetch(NOT_SENT)
-        count: int = found["waiting"]
-        return count
+        last = await self._runtime.direct.fetch_one(crud.LAST_ERROR)
+        return found["waiting"], "" if last is None else last["error"]
 
     async def _take(self) -> tuple[Mail, Whom | None] | None:
         """Take the mail that is due the longest, and look whom it is for; None if none is due."""
@@ -131,16 +132,20 @@ class Worker:
 
     async def _deliver(self, mail: Mail, whom: Whom | None) -> None:
         """Send a mail that was taken, and note what came of it; whatever goes wrong, it is due again."""
+        # Of who asked for it: so its lines in the log are found.
+        logs.REQUEST_ID.set(mail.request_id)
         try:
             if whom is not None:
                 await self._sender.send(self._letter(mail, whom))
             async with self._runtime.transaction() as session:
                 if whom is None:
-                    # Nobody has an account there, or not any more. Whoever asked was told nothing else.
-                    await crud.remove(session, mail.id)
+                    # Nobody has an account there, or not any more. Whoever asked was told nothing else; and whoever
+                    # asks again in the same minute finds a mail, as for everybody: to queue another one takes longer.
+                    await crud.change(session, mail.id, due_at=None, expires_at=func.now())
                 else:
                     await crud.change(session, mail.id, due_at=None, sent_at=func.now(), error="")
             self.tally.sent += whom is not None
+            log.info("mail %s (%s): %s", mail.id, mail.kind, "for nobody" if whom is None else "sent")
         except NotSent as error:
             await self._note_failure(mail, error)
         except ApictlError as error:
@@ -167,7 +172,7 @@ class Worker:
             await crud.change(session, mail.id, user_id=user.id)
             await audit.add(
                 session, Actor.nobody(request_id=mail.request_id), action="user.send_reset", target="user",
-                target_id=user.id, detail={"email": mail.address},
+                target_id=user.id, detail={"email": mail.address, "address": mail.detail.get("address", "")},
             )  # fmt: skip
         return Whom(user, holder)
 

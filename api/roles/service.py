@@ -147,7 +147,7 @@ class RoleService:
         user = await self._users.lock(ref, if_version=if_version)
         await self._users.require_power_over(user)
         values = {} if name in user.roles else {"roles": sorted([*user.roles, name])}
-        return await self._users.change("user.grant_role", user, **values)
+        return await self._users.change("user.grant_role", user, {"role": name}, **values)
 
     async def revoke_role(self, ref: str, name: str, *, if_version: int | None = None) -> Outcome:
         """Take a role from a user: their live sessions can do less at once.
@@ -162,7 +162,7 @@ class RoleService:
         user = await self._users.lock(ref, if_version=if_version)
         await self._users.require_power_over(user)
         values = {"roles": [held for held in user.roles if held != name]} if name in user.roles else {}
-        return await self._users.change("user.revoke_role", user, **values)
+        return await self._users.change("user.revoke_role", user, {"role": name}, **values)
 
     async def explain(self, question: Question) -> Explanation:
         """Return whether a user may do something, and the rule that decides, by the code that decides it.

@@ -14,6 +14,7 @@ from sqlalchemy import func
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.api_keys import crud as api_keys
 from api.core import errors
 from api.core.actor import NO_SCOPES, Actor, Scope, scopes_named
 from api.core.errors import ApictlError
@@ -78,7 +79,8 @@ class AccountLinks:
         if self._runtime.settings.mail_url is None:
             log.warning("somebody waits for a mail (%s), and APICTL_SMTP_URL is not set", kind)
         async with self._runtime.transaction() as session:
-            await crud.add(session, kind, email, request_id=self._client.request_id)
+            detail = {"address": self._client.address}
+            await crud.add(session, kind, email, request_id=self._client.request_id, detail=detail)
         return Accepted()
 
     async def complete_registration(self, given: RegistrationComplete) -> User:
@@ -141,6 +143,9 @@ class AccountLinks:
         async with self._using(mail, token, user.id) as (session, locked, actor):
             if mail.kind == "verify":
                 return await self._verified(session, actor, locked, "user.verify_email")
+            # Whoever asked for it may have been let out of the account meanwhile.
+            if await tokens.identity(session, UUID(mail.detail["session_id"]), locked.id) is None:
+                raise InvalidLink
             # To the address that will log nobody in any more.
             await crud.add(session, "changed", user.email or "", user_id=locked.id)
             try:
@@ -194,13 +199,20 @@ class AccountLinks:
 
     async def _inviter(self, session: AsyncSession, mail: Mail) -> Actor:
         """Return who invited, with what they may do now of what they might do then."""
-        by_id, scopes = mail.detail["by_id"], scopes_named(mail.detail["scopes"])
-        if by_id is not None:
-            inviter = await users.by_id(session, UUID(by_id))
+        scopes = scopes_named(mail.detail["scopes"])
+        user_id, key_id = (one and UUID(one) for one in (mail.detail["by_id"], mail.detail["api_key_id"]))
+        if user_id is not None:
+            inviter = await users.by_id(session, user_id)
             scopes = NO_SCOPES if inviter is None else scopes & (await powers_of(session, inviter)).scopes
-        user_id = None if by_id is None else UUID(by_id)
+        if key_id is not None and await api_keys.identity(session, key_id) is None:
+            scopes = NO_SCOPES
         return Actor(
-            name=mail.detail["by"], scopes=scopes, door="http", user_id=user_id, request_id=self._client.request_id
+            name=mail.detail["by"],
+            scopes=scopes,
+            door="http",
+            user_id=user_id,
+            api_key_id=key_id,
+            request_id=self._client.request_id,
         )
 
     def _actor(self, name: str, user_id: UUID | None, *scopes: Scope) -> Actor:

@@ -82,6 +82,7 @@ class AccountMailService:
             # Looked at again when the invitation is accepted: what they may promise, and no more than that.
             "by": self._actor.name,
             "by_id": None if self._actor.user_id is None else str(self._actor.user_id),
+            "api_key_id": None if self._actor.api_key_id is None else str(self._actor.api_key_id),
             "scopes": sorted(self._actor.scopes),
         }
         queued = await self._queue("invite", new.email, detail=detail)
@@ -149,7 +150,9 @@ class AccountMailService:
         user = await self._records.lock_verified(found_now)
         if user.email == email:
             return Outcome(user, changed=False)
-        queued = await self._queue("change", email, user_id=user.id)
+        # With it ends the link.
+        detail = {"session_id": str(self._actor.session_id)}
+        queued = await self._queue("change", email, user_id=user.id, detail=detail)
         if queued:
             await self._records.audit("user.send_email_change", user, email=email)
         return Outcome(user, changed=queued)

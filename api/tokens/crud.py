@@ -30,7 +30,6 @@ from api.core.keyset import newest_first
 from api.core.pagination import Cursor
 from api.devices.models import DeviceAuthorization
 from api.factors.models import PendingLogin, SecondFactor
-from api.mail.models import Mail
 from api.roles.models import SCOPES_BY_ROLE, scopes_by_role
 from api.tokens.models import Session
 from api.users.accounts import ACCOUNT
@@ -202,11 +201,8 @@ async def revoke_all(session: AsyncSession, user_id: UUID, *, because: str, keep
     """End every live session of a user, but the one to keep; return how many there were.
 
     What is about to become one ends too: a login that waits for the second factor, and a device that was let in and has
-    not fetched its tokens; and so does the link by which one of the sessions would give the account another address.
-    The caller has locked the user, as whoever begins a session does.
+    not fetched its tokens. The caller has locked the user, as whoever begins a session does.
     """
-    moving = (Mail.user_id == user_id, Mail.kind == "change", Mail.used_at.is_(None))
-    await session.execute(update(Mail).where(*moving).values(due_at=None, expires_at=func.now()))
     await session.execute(delete(PendingLogin).where(PendingLogin.user_id == user_id))
     await session.execute(delete(DeviceAuthorization).where(DeviceAuthorization.user_id == user_id))
     statement = (

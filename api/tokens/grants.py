@@ -129,6 +129,11 @@ class Grants:
             await factors.add_login(
                 session, digest=digest(mfa_token), user_id=user_id, verified_hash=stored, scope=scope or ""
             )
+            # Whoever it is knows the password: that is to be found, also if they get no further.
+            await audit.add(
+                session, Actor.nobody(request_id=client.request_id), action="session.challenge", target="user",
+                target_id=user_id, detail={"address": client.address},
+            )  # fmt: skip
         if otp is None:
             raise MfaRequired(mfa_token=mfa_token, hint=NEXT_STEP)
         return await self._factors.by_second_factor(mfa_token, Proof(otp=otp), client=client)

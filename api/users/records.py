@@ -1,8 +1,8 @@
 """One user's row: found, locked, changed, and every change written down. The steps that the rules are made of."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -19,6 +19,8 @@ from api.tokens.refusals import InvalidToken
 from api.users import crud
 from api.users.models import User
 from api.users.schemas import UserRead, canonical_email
+
+NOTHING: Final[Mapping[str, Any]] = {}
 
 
 class UserNotFound(ApictlError):
@@ -231,15 +233,16 @@ class UserRecords:
                 hint="promote another user first: apictl promote-user",
             )
 
-    async def change(self, action: str, user: User, **values: Any) -> Outcome:
-        """Set these columns and write it down; with none, change nothing."""
+    async def change(self, action: str, user: User, noted: Mapping[str, Any] = NOTHING, /, **values: Any) -> Outcome:
+        """Set these columns and write it down, with what else is to be noted; with none, change nothing."""
         if not values:
             return Outcome(user, changed=False)
         changed = await crud.change(self._session, user.id, **values)
         if changed is None:
             raise UserNotFound(f"There is no user {user.id}")
         secret = {"password_hash"}
-        await self.audit(action, changed, **{name: values[name] for name in values if name not in secret})
+        shown = {name: values[name] for name in values if name not in secret}
+        await self.audit(action, changed, **noted, **shown)
         return Outcome(changed, changed=True)
 
     async def audit(self, action: str, user: User, /, **detail: Any) -> None:

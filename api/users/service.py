@@ -12,6 +12,7 @@ from api.core.direct import Direct
 from api.core.errors import ApictlError, Kind, NotAuthenticated
 from api.core.ids import uuid7
 from api.core.passwords import Passwords
+from api.mail import crud as mails
 from api.throttle.service import Throttle
 from api.tokens import crud as tokens
 from api.users import crud
@@ -304,6 +305,9 @@ class UserService:
         await self._records.require_power_over(user)
         await self._records.keep_a_superuser(user)
         await crud.remove(self._session, user.id)
+        if user.email is not None:
+            # Who is to have no account is invited to none.
+            await mails.uninvite(self._session, user.email)
         await self._records.audit("user.delete", user, user=user.handle)
         return user
 

@@ -64,7 +64,20 @@ async def test_a_migration_is_undone(
 
 @pytest.mark.parametrize(
     "wish",
-    ["dry-run=1", '"dry-run"', "dry_run", "DRY-RUN", "respond-async; dry-run", "respond-async;dry_run, wait=1"],
+    [
+        "dry-run=1",
+        '"dry-run"',
+        "dry_run",
+        "DRY-RUN",
+        "respond-async; dry-run",
+        "respond-async;dry_run, wait=1",
+        "dry-run\t",
+        "\tdry-run",
+        "dry-run\t;wait=1",
+        "'dry-run'",
+        "dryrun",
+        "dry run",
+    ],
 )
 async def test_in_whatever_form(admin: httpx2.AsyncClient, wish: str) -> None:
     """Who is misunderstood would find it done."""

@@ -46,9 +46,9 @@ async def test_service_accounts(door: Door, database: asyncpg.Connection) -> Non
     entries = await database.fetch("SELECT * FROM audit_entries WHERE target = 'user' ORDER BY at, id")
     assert [(entry["action"], json.loads(entry["detail"])) for entry in entries][1:] == [
         ("user.create", {"name": "deploy"}),
-        ("user.grant_role", {"roles": ["deployer"]}),
+        ("user.grant_role", {"role": "deployer", "roles": ["deployer"]}),
         ("user.update", {"full_name": "Deploys it"}),
-        ("user.revoke_role", {"roles": []}),
+        ("user.revoke_role", {"role": "deployer", "roles": []}),
         ("user.deactivate", {"is_active": False}),
         ("user.activate", {"is_active": True}),
         ("user.create", {"name": "backup"}),

@@ -103,6 +103,16 @@ async def test_whoever_is_deleted_is_found_by_their_id(admin: httpx2.AsyncClient
     assert [one["action"] for one in found] == ["user.delete", "user.create"]
 
 
+async def test_nobody_is_nobody_whatever_an_account_is_called(
+    admin: httpx2.AsyncClient, client: httpx2.AsyncClient
+) -> None:
+    form = {"grant_type": "password", "username": SUPERUSER, "password": "wrong"}
+    await client.post("/v1/auth/token", data=form)
+    assert (await admin.post("/v1/service-accounts", json={"name": "nobody"})).status_code == 201
+    found = (await admin.get("/v1/audit", params={"actor": "nobody"})).json()["items"]
+    assert [one["outcome"] for one in found] == ["refused"]
+
+
 async def test_a_table_for_people(apictl: Apictl, environment: dict[str, str], superuser: User) -> None:
     await apictl("create-user", "ada@example.com", "--no-password", environment=environment)
     shown = await apictl("list-audit", "--limit", "1", "-o", "table", environment=environment)

@@ -60,6 +60,11 @@ async def test_a_wrong_second_factor_is_written_down(
     assert (await client.post("/v1/auth/token", data=form)).json()["error"] == "invalid_grant"
     (found,) = await refusals(database)
     assert (found["target_id"], found["detail"]["by"]) == (SUPERUSER_ID, "second factor")
+    # A right password, and nothing more: somebody has it who has not the app.
+    del form["otp"]
+    assert (await client.post("/v1/auth/token", data=form)).json()["error"] == "mfa_required"
+    known = await database.fetch("SELECT * FROM audit_entries WHERE action = 'session.challenge'")
+    assert [(row["actor"], row["target_id"]) for row in known] == [("nobody", SUPERUSER_ID)] * 2
 
 
 async def test_a_missing_scope_is_written_down_at_both_doors(

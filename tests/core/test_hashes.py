@@ -33,6 +33,23 @@ KEYCLOAK_ARGON2 = {
 }
 
 
+def test_no_wrong_password_costs_less_than_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another system's cheap hash would tell, by the time of a login, that there is such an account."""
+    stored = "$P$9IQRaTwmfeRo7ud9Fh4E2PdI0S3r.L0"
+    seen: list[str] = []
+
+    def parse_and_note(text: str) -> Any:
+        seen.append(text)
+        return parse(text)
+
+    monkeypatch.setattr("api.core.foreign_hashes.parse", parse_and_note)
+    assert not hashes.check("wrong", stored).ok
+    assert seen == [stored, hashes.DUMMY_HASH]
+    del seen[:]
+    assert hashes.check("test12345", stored).ok
+    assert seen == [stored]
+
+
 def keycloak(algorithm: str, iterations: int, value: str, salt: str) -> dict[str, Any]:
     """Return a password as an export of a realm has it, here with objects where Keycloak has JSON within JSON."""
     data = {"algorithm": algorithm, "hashIterations": iterations, "additionalParameters": {}}

@@ -72,9 +72,9 @@ EXPECTED: Final = [
 ]
 ENTRIES: Final = [
     ("role.create", {"role": "support", "scopes": ["tokens:read", "users:read"]}),
-    ("user.grant_role", {"roles": ["support"]}),
+    ("user.grant_role", {"role": "support", "roles": ["support"]}),
     ("role.update", {"role": "support", "scopes": ["users:read"]}),
-    ("user.revoke_role", {"roles": []}),
+    ("user.revoke_role", {"role": "support", "roles": []}),
     ("role.delete", {"role": "support", "scopes": ["users:read"]}),
 ]
 

@@ -57,8 +57,11 @@ async def test_the_same_answer(
         if settings.smtp_url is not None and number == 5:
             # What has become of the first ones makes no difference to who asks again.
             await worker_of(app.state.runtime, settings).drain()
-            again = [await client.post(ROUTES[1], json={"email": one}) for one in (email, "other0@example.com")]
+            rows = await database.fetchval("SELECT count(*) FROM mails")
+            again = [await client.post(ROUTES[1], json={"email": one}) for one in (email, "other5@example.com")]
             assert said(again[0]) == said(again[1])
+            # Nor to what is written: an INSERT more would be seen by its time.
+            assert await database.fetchval("SELECT count(*) FROM mails") == rows
     assert len(answers) == 1
 
 

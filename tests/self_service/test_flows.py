@@ -130,7 +130,7 @@ async def test_forgotten_password(
     for email in (ADA, "nobody@example.com"):
         assert (await client.post("/v1/auth/forgot-password", json={"email": email})).status_code == 202
     assert await post.comes() == []
-    assert await database.fetchval("SELECT count(*) FROM mails WHERE sent_at IS NULL") == 0
+    assert await database.fetchval("SELECT count(*) FROM mails WHERE due_at IS NOT NULL") == 0
 
 
 async def test_an_invitation(
@@ -186,20 +186,59 @@ async def test_an_address_and_another(
     assert ("root@example.com", "You have an account already") in await post.comes()
 
 
-@pytest.mark.parametrize("is_sent", [True, False])
+@pytest.mark.parametrize("how", ["all", "one"])
 async def test_whose_sessions_are_ended_does_not_lose_the_address(
-    client: httpx2.AsyncClient, admin: httpx2.AsyncClient, post: Post, ada: dict[str, Any], *, is_sent: bool
+    client: httpx2.AsyncClient, admin: httpx2.AsyncClient, post: Post, ada: dict[str, Any], how: str
 ) -> None:
     """Whoever had one of the sessions, and asked for another address, has no link to it any more."""
     session = await log_in(client, ADA)
     client.headers["Authorization"] = f"Bearer {session['access_token']}"
     (await client.put("/v1/users/me/email", json={"email": BOB, "current_password": PASSWORD})).raise_for_status()
-    token = await post.token("confirm-email") if is_sent else ""
-    (await admin.delete("/v1/tokens", params={"user": ADA})).raise_for_status()
-    assert await post.comes() == []
-    if is_sent:
-        answer = await client.post("/v1/auth/confirm-email", json={"token": token})
-        assert answer.json()["code"] == "invalid-link"
+    token = await post.token("confirm-email")
+    if how == "all":
+        (await admin.delete("/v1/tokens", params={"user": ADA})).raise_for_status()
+    else:
+        (one,) = (await admin.get("/v1/tokens", params={"user": ADA})).json()["items"]
+        (await admin.delete(f"/v1/tokens/{one['id']}")).raise_for_status()
+    answer = await client.post("/v1/auth/confirm-email", json={"token": token})
+    assert answer.json()["code"] == "invalid-link"
+
+
+async def test_whoever_is_deleted_is_not_invited_any_more(
+    client: httpx2.AsyncClient, admin: httpx2.AsyncClient, post: Post
+) -> None:
+    """An invitation beside the registration that made the account does not make it once more."""
+    await client.post("/v1/auth/register", json={"email": ADA})
+    registered = await post.token("register")
+    await admin.post("/v1/invitations", json={"email": ADA})
+    invited = await post.token("register")
+    body = {"password": NEW_PASSWORD}
+    assert (await client.post("/v1/auth/complete-registration", json=body | {"token": registered})).status_code == 201
+    taken = await client.post("/v1/auth/complete-registration", json=body | {"token": invited})
+    assert (taken.status_code, taken.json()["code"]) == (409, "email-taken")
+    (await admin.delete(f"/v1/users/{ADA}")).raise_for_status()
+    ended = await client.post("/v1/auth/complete-registration", json=body | {"token": invited})
+    assert (ended.status_code, ended.json()["code"]) == (400, "invalid-link")
+
+
+async def test_a_key_that_is_revoked_has_invited_nobody(
+    client: httpx2.AsyncClient, admin: httpx2.AsyncClient, post: Post, database: asyncpg.Connection
+) -> None:
+    """Of one that lives, the log says that it was it."""
+    issued = []
+    for name in ("first", "second"):
+        new = {"user": "root@example.com", "name": name, "scopes": ["users:write"]}
+        issued.append((await admin.post("/v1/api-keys", json=new)).json())
+        client.headers["Authorization"] = f"Bearer {issued[-1]['key']}"
+        (await client.post("/v1/invitations", json={"email": f"{name}@example.com"})).raise_for_status()
+    await post.comes()
+    tokens = [post.server.link(number)[1] for number in range(2)]
+    (await admin.delete(f"/v1/api-keys/{issued[0]['id']}")).raise_for_status()
+    answers = [
+        await client.post("/v1/auth/complete-registration", json={"token": token, "password": NEW_PASSWORD})
+        for token in tokens
+    ]
+    assert [answer.status_code for answer in answers] == [400, 201]
 
 
 async def test_two_who_want_one_address_have_a_mail_each(
