@@ -41,7 +41,7 @@ def on_screen(drawing: "Callable[[Console], str | None]", style: Style) -> str |
 
     colorless = os.environ.get("TERM") == "dumb"
     # Rich would take a dumb terminal for one of 80 columns, unless it knows both.
-    size = shutil.get_terminal_size() if sys.stdout.isatty() else os.terminal_size((80, 24))
+    size = shutil.get_terminal_size()
     color = None if colorless else "auto"
     screen = Console(highlight=False, color_system=color, width=size.columns, height=size.lines)  # type: ignore[arg-type]
     with screen.capture() as drawn:

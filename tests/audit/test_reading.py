@@ -117,7 +117,7 @@ async def test_a_table_for_people(apictl: Apictl, environment: dict[str, str], s
     await apictl("create-user", "ada@example.com", "--no-password", environment=environment)
     shown = await apictl("list-audit", "--limit", "1", "-o", "table", environment=environment)
     heading, *rows = shown.out.splitlines()
-    assert heading.split() == ["AT", "ACTOR", "ACTION", "OUTCOME", "DOOR"]
+    assert heading.split() == ["AT", "ACTOR", "ACTION", "OUTCOME", "DOOR", "REQUEST", "ID"]
     assert ("user.create" in shown.out, "done" in shown.out, bool(rows)) == (True, True, True)
     as_csv = await apictl("list-audit", "--limit", "1", "-o", "csv", environment=environment)
     assert set(as_csv.out.splitlines()[0].split(",")) == KEYS
