@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -46,6 +47,32 @@ async def test_many_uses_at_once_are_one_rotation(
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.json()["refresh_token"] for answer in answers}) == 1
     assert await database.fetchval("SELECT rotation FROM sessions") == 1
+
+
+@pytest.mark.parametrize("off", [-120, 120])
+async def test_the_database_s_clock_ends_what_is_stored(
+    client: httpx2.AsyncClient,
+    admin: httpx2.AsyncClient,
+    tokens: dict[str, Any],
+    database: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    off: int,
+) -> None:
+    """Row 16: whatever the time is where a server runs, also where access tokens are refused for it."""
+    new = {"user": SUPERUSER, "name": "x", "scopes": ["users:read"], "expires_in": 3600}
+    key = (await admin.post("/v1/api-keys", json=new)).json()["key"]
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + off)
+
+    async def good(token: str) -> tuple[bool, bool]:
+        bearer = {"Authorization": f"Bearer {key}"}
+        shown = (await client.get("/v1/users", headers=bearer)).is_success
+        return (await refresh(client, token)).is_success, shown
+
+    for left, is_good in ((60, True), (-1, False)):
+        for table in ("sessions", "api_keys"):
+            await database.execute(f"UPDATE {table} SET expires_at = now() + make_interval(secs => $1)", left)  # noqa: S608 - names of ours
+        assert await good(tokens["refresh_token"]) == (is_good, is_good)
 
 
 async def test_a_replay_ends_the_family_though_the_request_is_refused(
