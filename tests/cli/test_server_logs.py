@@ -92,6 +92,12 @@ def test_whatever_is_sent(apictl: Apictl, environment: dict[str, str], superuser
     assert (mine["code"], mine["status"], refused.headers["X-Request-Id"]) == ("invalid-grant", 400, "mine-1")
     shown = next(line for line in told if line["message"] == "GET /v1/users/{user} 200")
     assert shown["user_id"] == str(superuser.id)
+    assert (shown["method"], shown["route"]) == ("GET", "/v1/users/{user}")
+    # Where nobody serves it, there is no route; and what somebody makes up is no method.
+    assert {line["method"] for line in told} >= {"GET", "PUT", "POST", "?"}
+    routed = [line for line in told if "route" in line]
+    assert all(line["message"] == f"{line['method']} {line['route']} {line['status']}" for line in routed)
+    assert any("/nowhere/" in line["message"] for line in told if "route" not in line)
     assert "forged" not in {line.get("message") for line in lines}
     for secret in ("CANARY", PASSWORD, token, SUPERUSER):
         assert secret not in printed
