@@ -473,7 +473,8 @@ def post(port: int, head: str) -> bytes:
 def test_answers_are_not_held_back(environment: dict[str, str]) -> None:
     """A socket without a protocol keeps Nagle's algorithm: each answer on a kept connection would take 40 ms more."""
     call = Call(settings=Settings(), fields=(), quiet=True, interactive=False, dry_run=False, yes=False)
-    with listen(call, "127.0.0.1", 0) as listening:
+    (listening,) = listen(call, "127.0.0.1", 0)
+    with listening:
         assert listening.proto == socket.IPPROTO_TCP
 
 

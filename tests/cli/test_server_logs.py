@@ -10,6 +10,7 @@ import warnings
 from typing import Any, Final
 from urllib.parse import quote_from_bytes
 
+import asyncpg
 import httpx2
 import pytest
 
@@ -101,6 +102,19 @@ def test_whatever_is_sent(apictl: Apictl, environment: dict[str, str], superuser
     assert "forged" not in {line.get("message") for line in lines}
     for secret in ("CANARY", PASSWORD, token, SUPERUSER):
         assert secret not in printed
+
+
+async def test_a_line_from_before_it_serves_is_of_the_same_form(
+    apictl: Apictl, environment: dict[str, str], superuser: User, database: asyncpg.Connection
+) -> None:
+    await apictl("rotate-keys", "--wait", "0", environment=environment)
+    await database.execute("UPDATE signing_keys SET sealed = 'x' WHERE number = 2")
+    # Why a start fails is the command's answer, and no line of its log.
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ended = await apictl("serve", "--port", str(taken.getsockname()[1]), environment=environment)
+    log, _, answer = ended.err.partition("error: ")
+    assert [line["level"] for line in records(log) if "A later signing key" in line["message"]] == ["error"]
+    assert answer.startswith("Cannot listen")
 
 
 def test_serve_has_no_line_for_a_request_unless_asked(apictl: Apictl, environment: dict[str, str]) -> None:

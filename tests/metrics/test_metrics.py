@@ -124,11 +124,16 @@ def ask(server: Server) -> int:
     return 44
 
 
-def test_a_taken_port_is_named(apictl: Apictl, environment: dict[str, str]) -> None:
+async def test_a_port_that_is_taken_or_the_server_s_own_is_named_first(
+    apictl: Apictl, environment: dict[str, str]
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        own = environment | {"APICTL_METRICS_PORT": str(taken.getsockname()[1])}
-        process = apictl.start(["serve", "--port", "0"], (0, 1, 2), env=own, cwd=None, terminal=False)
-        assert process.wait(timeout=60) == 12
+        port = str(taken.getsockname()[1])
+        own = environment | {"APICTL_METRICS_PORT": port}
+        ended = await apictl("serve", "--port", "0", environment=own)
+    assert (ended.code, f"Cannot listen on 127.0.0.1:{port}" in ended.err, "Serving" in ended.err) == (12, True, False)
+    ended = await apictl("serve", "--port", port, environment=own | {"APICTL_METRICS_HOST": "127.0.0.2"})
+    assert (ended.code, "which requests come to" in ended.err) == (12, True)
 
 
 async def test_what_is_in_hand(runtime: Runtime, settings: Settings, database: asyncpg.Connection) -> None:
