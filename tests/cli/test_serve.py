@@ -81,6 +81,11 @@ async def test_a_secret_file_that_others_can_read_is_refused(
     del environment["APICTL_SECRET_KEY"]
     ended = await apictl("serve", environment=environment | {"APICTL_HOME": str(home)})
     assert (ended.code, "Others can read" in ended.err) == (12, True)
+    # One that is gone is to come back: a new one opens nothing of what is there.
+    (home / "secret_key").unlink()
+    ended = await apictl("serve", environment=environment | {"APICTL_HOME": str(home)})
+    assert (ended.code, f"there is no {home / 'secret_key'}" in ended.err) == (12, True)
+    assert "hint: bring back the one that was there; only where there is no database yet" in ended.err
 
 
 async def test_a_taken_port_and_a_wrong_address_are_named(apictl: Apictl, environment: dict[str, str]) -> None:
