@@ -52,7 +52,7 @@ def load_secret_key(settings: Settings, *, create: bool = False) -> bytes:
     except FileNotFoundError:
         raise BadSettings(
             "There is no secret key",
-            cause=f"APICTL_SECRET_KEY is not set, and there is no {path}",
+            cause=f"APICTL_SECRET_KEY is not set, and there is no {path.absolute()}",
             hint=f"bring back the one that was there; only where there is no database yet: {GENERATE}",
         ) from None
     except OSError as error:
