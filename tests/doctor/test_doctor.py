@@ -19,7 +19,7 @@ from api.core.actor import Actor
 from api.core.hashes import ROUNDS
 from api.core.runtime import Runtime
 from api.core.valkey import Valkey
-from api.doctor.looking import hash_cost
+from api.doctor.looking import hash_cost, metrics, traces
 from api.doctor.service import DoctorService, clock
 from api.users.models import User
 from benchmarks.servers import free_port
@@ -158,6 +158,13 @@ async def test_what_lacks_a_package_or_does_not_answer_keeps_nobody_from_the_res
     checks = await looked(throttle_url=nowhere, otlp_endpoint="http://127.0.0.1:4318")
     assert {"valkey", "traces"} == {name for name, check in checks.items() if check["status"] == "fail"}
     assert all("pip install" in checks[name]["hint"] for name in ("valkey", "traces"))
+
+
+def test_where_numbers_and_traces_go() -> None:
+    assert metrics(Settings(metrics_port=9464)).detail == "on port 9464"
+    # To take a free port each is no clash.
+    assert metrics(Settings(metrics_port=0, listen_port=0)).status == "ok"
+    assert traces(Settings(otlp_endpoint="http://127.0.0.1:4318")).status == "ok"
 
 
 @pytest.mark.parametrize("url", ["redis://:1/CANARY@h:1/0", "redis://h:1?password=a@CANARY", "redis://u:CANARY@h:1"])
