@@ -31,7 +31,8 @@ from api.core.metrics import FOLDER_VARIABLE, Metrics
 from api.core.pages import Html
 from api.core.proxies import Forwarded
 from api.core.runtime import Runtime
-from api.core.tracing import provider_of, tracing
+from api.core.spans import provider_of
+from api.core.tracing import tracing
 from api.devices.router import oauth as device_authorization
 from api.devices.router import router as devices
 from api.doctor.router import router as doctor

@@ -45,7 +45,7 @@ async def invite_user(
 
     new = InvitationCreate(email=email, full_name=full_name, roles=role or [])
     invitation, changed = await service(call).invite_user(new)
-    tell(call, invitation.email, changed=changed)
+    tell_of_mail(call, invitation.email, changed=changed)
     return Item(invitation.model_dump(mode="json"), call.changed(changed=changed))
 
 
@@ -56,7 +56,7 @@ async def send_reset(call: Call, user: User) -> Item:
     Example: apictl send-reset ada@example.com
     """
     outcome = await service(call).send_reset(ref(user))
-    tell(call, outcome.user.email, changed=outcome.changed)
+    tell_of_mail(call, outcome.user.email, changed=outcome.changed)
     return item(call, outcome)
 
 
@@ -68,13 +68,13 @@ async def verify_email(call: Call, user: User) -> Item:
     """
     outcome = await service(call).verify_email(ref(user))
     if outcome.user.email_verified_at is None:
-        tell(call, outcome.user.email, changed=outcome.changed)
+        tell_of_mail(call, outcome.user.email, changed=outcome.changed)
     else:
         call.say(f"{outcome.user.email} is confirmed already: nothing is sent.")
     return item(call, outcome)
 
 
-def tell(call: Call, address: str | None, *, changed: bool) -> None:
+def tell_of_mail(call: Call, address: str | None, *, changed: bool) -> None:
     """Tell whether there will be a mail."""
     if not changed:
         call.say("Nothing new is sent: such a mail was asked for in this very minute.")
@@ -97,8 +97,11 @@ def work(
     Example: apictl work --once
     """
     from api.core.runtime import held_database
+    from cli.logs import begin_log
     from cli.signals import complete
 
+    if not once:
+        begin_log(call)
     with held_database(call.settings) as url:
         complete(send(call, url, once=once), is_service=True)
 
@@ -106,6 +109,7 @@ def work(
 async def send(call: Call, url: str, *, once: bool) -> None:
     """Send mail that is queued in a database, until it is all sent or a signal comes."""
     import asyncio
+    import logging
 
     from api.core.runtime import Runtime
     from api.mail.sending import MailNotSent
@@ -113,24 +117,28 @@ async def send(call: Call, url: str, *, once: bool) -> None:
     from api.migrations.state import require_head
     from api.tokens.keys import Keys
 
+    # What goes on until a signal comes has a log, and what is done once tells a person.
+    tell = call.say if once else logging.getLogger("apictl").info
     keys = Keys.load(call.settings)
     async with Runtime.open(call.settings, url=url, pool_size=HANDS) as runtime:
         async with runtime.transaction(readonly=True) as session:
             await require_head(session)
         worker = Worker(runtime, keys.links)
         if "issuer" not in call.settings.model_fields_set:
-            call.say(f"APICTL_ISSUER is not set: links say {call.settings.public_url}")
+            tell(f"APICTL_ISSUER is not set: links say {call.settings.public_url}")
         working = asyncio.create_task(worker.drain() if once else worker.run())
         if not once:
-            call.say("Sending what is queued (Ctrl-C stops it)")
+            tell("Sending what is queued (Ctrl-C stops it)")
         try:
             await asyncio.shield(working)
         finally:
+            if not working.done():
+                tell("Told to stop: what is in hand is still sent")
             worker.stop()
             await working
-            call.say(f"{worker.tally.sent} sent, {worker.tally.failed} not sent")
+            tell(f"{worker.tally.sent} sent, {worker.tally.failed} not sent")
         waiting, why = await worker.waiting()
     if waiting:
-        call.say(f"{waiting} will be tried again, when it is time" + (f"; why: {why}" if why else ""))
+        tell(f"{waiting} will be tried again, when it is time" + (f"; why: {why}" if why else ""))
     if worker.tally.failed:
         raise MailNotSent(f"{worker.tally.failed} mails were not sent", cause=worker.tally.last_error)

@@ -39,7 +39,9 @@ async def diagnosis(call: Call) -> "Diagnosis":
     from cli.operator import operator_name
 
     actor = Actor.operator(operator_name())
-    return await DoctorService(call.settings, actor, lambda: Runtime.open(call.settings, pool_size=1)).doctor()
+    # The doctor looks at Valkey on its own: what is wrong with it keeps nobody from looking at the rest.
+    settings = call.settings.model_copy(update={"throttle_url": None})
+    return await DoctorService(call.settings, actor, lambda: Runtime.open(settings, pool_size=1)).doctor()
 
 
 def lines(found: "Diagnosis") -> "Iterator[tuple[str, str]]":

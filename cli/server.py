@@ -10,6 +10,7 @@ import typer
 
 from cli.call import Call
 from cli.context import command
+from cli.logs import begin_log
 from cli.secrets import generate
 from cli.serving import LONG_GRACE, config, listen, serve_until_told, url
 from cli.signals import complete
@@ -46,6 +47,7 @@ def serve(
     from api.core.runtime import held_database
     from api.core.secret_key import load_secret_key
 
+    log = begin_log(call)
     load_secret_key(call.settings)
     # Held while serving: an embedded PostgreSQL goes on when a worker is replaced.
     with held_database(call.settings):
@@ -53,11 +55,11 @@ def serve(
             complete(prepare(call, email=None, password=""))
         complete(check_database(call))
         listening = listen(call, host, port)
-        named_after(call, listening)
-        settings = config(call, listening, workers=workers, timeout_graceful_shutdown=LONG_GRACE)
-        told = f"Serving on {url(listening)} with {workers} worker{'s' if workers > 1 else ''} (Ctrl-C stops it)"
+        named_after(call, listening[0])
+        settings = config(call, listening[0], log, workers=workers, timeout_graceful_shutdown=LONG_GRACE)
+        told = f"Serving on {url(listening[0])} with {workers} worker{'s' if workers > 1 else ''} (Ctrl-C stops it)"
         logging.getLogger("apictl").info(told)
-        serve_until_told(call, settings, listening)
+        serve_until_told(settings, listening)
 
 
 @command("host")
@@ -71,14 +73,16 @@ def dev(call: Call, host: Host = None, port: Port = None) -> None:
     from api.core.runtime import held_database
     from api.core.secret_key import load_secret_key
 
+    log = begin_log(call, requests=True)
     listening = listen(call, host, port)
     with held_database(call.settings, create=True):
         load_secret_key(call.settings, create=True)
         complete(prepare(call, email=None, password=""))
-        named_after(call, listening)
+        named_after(call, listening[0])
+        settings = config(call, listening[0], log, reload=True)
         call.say(f"The first superuser, if there is none: {program()} create-user EMAIL --superuser")
-        call.say(f"Serving on {url(listening)}, docs at {url(listening)}/docs (Ctrl-C stops it)")
-        serve_until_told(call, config(call, listening, reload=True, requests=True), listening)
+        call.say(f"Serving on {url(listening[0])}, docs at {url(listening[0])}/docs (Ctrl-C stops it)")
+        serve_until_told(settings, listening)
 
 
 @command("host")
@@ -98,15 +102,17 @@ def quickstart(
     from api.core.secret_key import load_secret_key
     from api.main import create_app
 
+    log = begin_log(call, requests=True)
     listening = listen(call, host, port)
     # The database first: as root, it decides where its folder is, and how it is opened to the server's account.
     with held_database(call.settings, create=True):
         load_secret_key(call.settings, create=True)
         password = generate()
         created = complete(prepare(call, email=email, password=password))
-        settings = named_after(call, listening)
-        welcome(call, url(listening), settings.public_url, email if created else None, password)
-        serve_until_told(call, config(call, listening, create_app(settings), requests=True), listening)
+        settings = named_after(call, listening[0])
+        server = config(call, listening[0], log, create_app(settings))
+        welcome(call, url(listening[0]), settings.public_url, email if created else None, password)
+        serve_until_told(server, listening)
 
 
 async def check_database(call: Call) -> None:

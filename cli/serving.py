@@ -29,19 +29,28 @@ class ServerFailed(ApictlError):
     title = "The server did not start"
 
 
-def listen(call: Call, host: str | None, port: int | None) -> "socket.socket":
-    """Return a socket that listens; connections wait in it until the server is ready.
+def listen(call: Call, host: str | None, port: int | None) -> "list[socket.socket]":
+    """Return a socket that listens, and the one for Prometheus if the settings name a port for it.
 
-    The flags win over the settings.
+    Connections wait in it until the server is ready. The flags win over the settings.
 
     Raises:
-        BadSettings: The address is taken, or not this machine's.
+        BadSettings: An address is taken, or not this machine's.
     """
-    return bound(
+    found = bound(
         host or call.settings.listen_host,
         call.settings.listen_port if port is None else port,
         "--port, --host, or APICTL_LISTEN_PORT, APICTL_LISTEN_HOST",
     )
+    beside = call.settings.metrics_port
+    if beside is None:
+        return [found]
+    # Also at another address: what comes in at that port is answered with the numbers.
+    if beside == found.getsockname()[1]:
+        raise BadSettings(
+            f"APICTL_METRICS_PORT is {beside}, which requests come to", hint="choose another for one of them"
+        )
+    return [found, bound(call.settings.metrics_host, beside, "APICTL_METRICS_PORT, APICTL_METRICS_HOST")]
 
 
 def bound(host: str, port: int, names: str) -> "socket.socket":
@@ -98,35 +107,33 @@ def application() -> "FastAPI":
 
 
 def config(
-    call: Call, listening: "socket.socket", application: Any = APPLICATION, *, requests: bool = False, **options: Any
+    call: Call, listening: "socket.socket", log: dict[str, Any], application: Any = APPLICATION, **options: Any
 ) -> "Config":
-    """Return uvicorn's configuration; from here on, what this process says is written as its log.
+    """Return uvicorn's configuration, with the log that was begun.
 
-    `requests`: each has a line in it, unless the settings say otherwise.
+    Raises:
+        BadSettings: What makes traces is not installed.
     """
     import logging
-    import sys
 
     import uvicorn
 
-    from api.core import logs
+    if call.settings.otlp_endpoint is not None:
+        from api.core.spans import provider_of
 
-    level = "error" if call.quiet else call.settings.log_level
-    # What -v asked for, if it did.
-    statements = logging.getLogger("api").level or (logging.DEBUG if level == "debug" else logging.WARNING)
-    found = uvicorn.Config(
+        # Said here, and not by each of the processes.
+        provider_of(call.settings.otlp_endpoint).shutdown()
+    if "issuer" not in call.settings.model_fields_set and listening.getsockname()[0] not in {"127.0.0.1", "::1"}:
+        told = "APICTL_ISSUER is not set: links lead to http://localhost, which only this machine can open"
+        logging.getLogger("apictl").warning(told)
+    return uvicorn.Config(
         application,
         factory=application is APPLICATION,
         http="api.core.connections:Protocol",
         # We have none; an upgrade that is not understood is no upgrade.
         ws="none",
-        log_level=level,
-        log_config=logs.configuration(
-            call.settings.log_format or ("text" if sys.stderr.isatty() else "json"),
-            level,
-            requests=requests if call.settings.log_requests is None else call.settings.log_requests,
-            statements=statements,
-        ),
+        log_level=logging.getLogger("apictl").level,
+        log_config=log,
         # We write a line for a request ourselves.
         access_log=False,
         # APICTL_TRUSTED_PROXIES says whom to believe (`api/core/proxies.py`); uvicorn's own is not asked.
@@ -134,37 +141,24 @@ def config(
         server_header=False,
         **({"timeout_graceful_shutdown": GRACE} | options),
     )
-    if "issuer" not in call.settings.model_fields_set and listening.getsockname()[0] not in {"127.0.0.1", "::1"}:
-        told = "APICTL_ISSUER is not set: links lead to http://localhost, which only this machine can open"
-        logging.getLogger("apictl").warning(told)
-    return found
 
 
-def serve_until_told(call: Call, settings: "Config", listening: "socket.socket") -> None:
-    """Serve, with a port for Prometheus beside it if one is set, until a signal says stop.
+def serve_until_told(settings: "Config", listening: "list[socket.socket]") -> None:
+    """Serve until a signal says stop.
 
     Raises:
-        BadSettings: That port is taken, or what makes traces is not installed.
         ServerFailed: The application did not start.
         SystemExit: A signal ended it, 130 or 143.
     """
     from tempfile import TemporaryDirectory
 
-    if call.settings.otlp_endpoint is not None:
-        from api.core.tracing import provider_of
-
-        # Said here, and not by each of the processes.
-        provider_of(call.settings.otlp_endpoint).shutdown()
-    if call.settings.metrics_port is None:
-        run_server(settings, [listening])
+    if settings.workers == 1 or len(listening) == 1:
+        run_server(settings, listening)
         return
-    names = "APICTL_METRICS_PORT, APICTL_METRICS_HOST"
-    beside = bound(call.settings.metrics_host, call.settings.metrics_port, names)
-    with beside, TemporaryDirectory(prefix="apictl-metrics-") as folder:
-        if settings.workers > 1:
-            # Where they find each other.
-            os.environ["APICTL_METRICS_FOLDER"] = folder
-        run_server(settings, [listening, beside])
+    # Where the processes find each other's numbers.
+    with TemporaryDirectory(prefix="apictl-metrics-") as folder:
+        os.environ["APICTL_METRICS_FOLDER"] = folder
+        run_server(settings, listening)
 
 
 def run_server(settings: "Config", listening: "list[socket.socket]") -> None:

@@ -39,8 +39,11 @@ def main() -> int:
     """Print the table, and write docs/reliability.md if it was a whole run."""
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
     parser.add_argument("--short", action="store_true", help="each once and briefly: nothing is written")
-    parser.add_argument("only", nargs="*", help=f"of: {', '.join(one.__name__ for one in SCENARIOS)}")
+    names = [one.__name__ for one in SCENARIOS]
+    parser.add_argument("only", nargs="*", help=f"of: {', '.join(names)}")
     options = parser.parse_args()
+    if unknown := set(options.only) - set(names):
+        parser.error(f"there is no {', '.join(sorted(unknown))}; there are: {', '.join(names)}")
     try:
         with tempfile.TemporaryDirectory(prefix="faults-") as name:
             # PostgreSQL, which does not run as root, has to get there.

@@ -91,8 +91,11 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=60, help="for each parser")
     parser.add_argument("--values", type=int, default=700, help="for each of 76 places in bodies, queries and the like")
     parser.add_argument("--requests", type=int, default=20_000, help="for all routes together")
-    parser.add_argument("only", nargs="*", help=f"of: {', '.join(one.__name__ for one in PARSERS)}, values, routes")
+    names = [*(one.__name__ for one in PARSERS), "values", "routes"]
+    parser.add_argument("only", nargs="*", help=f"of: {', '.join(names)}")
     options = parser.parse_args()
+    if unknown := set(options.only) - set(names):
+        parser.error(f"there is no {', '.join(sorted(unknown))}; there are: {', '.join(names)}")
     tried = []
     for one in targets(options):
         print(f"{one.name:16} {one.inputs:>12,} {'FAILED' if one.has_failed else 'ok'}", flush=True)

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 import asyncpg
 
 from api.config import Settings
-from api.core.errors import BadSettings
+from api.core.errors import BadSettings, DatabaseTimeout
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ async def connect(url: str, settings: Settings, **options: Any) -> asyncpg.Conne
 
     Raises:
         BadSettings: The URL cannot be read.
+        DatabaseTimeout: It was not let in in time.
     """
     usual = {"timeout": settings.connect_timeout, "command_timeout": settings.statement_timeout}
     try:
@@ -51,6 +52,11 @@ async def connect(url: str, settings: Settings, **options: Any) -> asyncpg.Conne
             "APICTL_DATABASE_URL cannot be read",
             hint="postgresql://USER:PASSWORD@HOST:PORT/NAME, with : / ? # @ % in the password percent-encoded",
         ) from None
+    except TimeoutError as error:
+        # The system's own, which comes where packets are lost for long, has words.
+        limit = f"no connection within {(usual | options)['timeout']:g} s (APICTL_CONNECT_TIMEOUT)"
+        hint = "try again; if it stays so, look at the database, and at the network on the way to it"
+        raise DatabaseTimeout(cause=str(error) or limit, hint=hint) from error
     LOG.info("connected to %s", redact(url))
     return found
 

@@ -20,7 +20,7 @@ from api.config import Settings
 from api.core import spans
 from api.core.connecting import connect, log_statement
 from api.core.errors import DatabaseUnreachable, OutcomeUnknown
-from api.core.failures import DATABASE_ERRORS, IN_USE, is_cut_off, translated
+from api.core.failures import DATABASE_ERRORS, IN_USE, NONE_FREE, is_cut_off, translated
 
 # Connections besides those of SQLAlchemy's pool: what is written waits for the disk, eight at a time.
 CONNECTIONS: Final = 8
@@ -157,7 +157,7 @@ class Direct:
                 async with asyncio.timeout(self._timeout):
                     await self._places.acquire()
             except TimeoutError:
-                raise DatabaseUnreachable(IN_USE, hint="try again") from None
+                raise DatabaseUnreachable(IN_USE, cause=NONE_FREE, hint="try again") from None
             finally:
                 self.awaited -= 1
         else:

@@ -33,6 +33,8 @@ DATABASE_ERRORS: Final = (
 )
 
 IN_USE: Final = "Every database connection of this process is in use"
+NONE_FREE: Final = "none was given back in time (APICTL_POOL_TIMEOUT)"
+NO_ANSWER: Final = "no answer to a statement in time (APICTL_STATEMENT_TIMEOUT)"
 TO_PRIMARY: Final = "point APICTL_DATABASE_URL at the primary"
 GRANT: Final = "grant it, or use the role that owns the tables"
 
@@ -80,7 +82,7 @@ def is_cut_off(error: BaseException) -> bool:
 def translate(error: BaseException) -> ApictlError | None:
     """Return what the failure means, or None where it means a bug of ours."""
     if isinstance(error, PoolTimeout):
-        return DatabaseUnreachable(IN_USE, hint="try again; or raise APICTL_POOL_SIZE")
+        return DatabaseUnreachable(IN_USE, cause=NONE_FREE, hint="try again; or raise APICTL_POOL_SIZE")
     if isinstance(error, DBAPIError):
         if error.connection_invalidated:
             return DatabaseUnreachable(cause=driver_words(error))
@@ -98,7 +100,10 @@ def translate_driver(error: BaseException | None) -> ApictlError | None:
     cause = error.__cause__ or error if error is not None else None
     # One that asyncpg raises itself has another cause: it was cancelled for it.
     if isinstance(error, TimeoutError) or isinstance(cause, TimeoutError):
-        return DatabaseTimeout(hint="try again; if it stays so, look at the database's load")
+        # The system's own has words; asyncpg's, which has none, is the limit of a statement.
+        return DatabaseTimeout(
+            cause=str(cause) or NO_ANSWER, hint="try again; if it stays so, look at the database's load"
+        )
     if isinstance(cause, OSError | AsyncpgInterfaceError | InternalClientError):
         # asyncpg refuses a value that it cannot encode by a class of its own that it does not export.
         if type(cause).__name__ == "DataError":

@@ -79,13 +79,16 @@ class Lines(logging.Handler):
         state, route = scope["state"], scope.get("route")
         # Not the path, where a route is known: people's names and addresses are in it, or the code of a device.
         place = quoted(scope["path"][:200]) if route is None else route.path
-        told = f"{scope['method'] if scope['method'] in METHODS else '?'} {place} {status}"
+        method = scope["method"] if scope["method"] in METHODS else "?"
+        told = f"{method} {place} {status}"
         if self._form == "json":
             line = (
                 f'{{"time":"{self._now(time.time())}","level":"info","logger":"{REQUESTS}","message":"{told}",'
-                f'"request_id":"{state["request_id"]}","ms":{seconds * 1000:.2f},"status":{status},'
+                f'"request_id":"{state["request_id"]}","ms":{seconds * 1000:.2f},"method":"{method}","status":{status},'
                 f'"client":"{scope["client"][0] if scope["client"] else ""}"'
             )
+            if route is not None:
+                line += f',"route":"{place}"'
             if "user_id" in state:
                 line += f',"user_id":"{state["user_id"]}"'
             if "failure" in state:

@@ -51,6 +51,13 @@ FAMILIES: Final[dict[str, tuple[Kind, str]]] = {
     "process_resident_memory_bytes": ("gauge", "Memory in use."),
     "process_open_fds": ("gauge", "Open files and connections."),
 }
+# What deploy/prometheus/alerts.yml looks at is there from the start: in a counter that is there from its first event
+# on, Prometheus sees no increase, and with a counter that is not there it compares nothing.
+ALERTED_FAILURES: Final = (
+    *("internal-error", "database-unreachable", "database-timeout", "database-newer"),
+    *("valkey-unreachable", "outcome-unknown", "schema-behind", "bad-settings"),
+)
+ALERTED_OUTCOMES: Final = ("granted", "invalid-grant", "too-many-attempts")
 # Of several processes, the greatest is meant, and not the sum.
 GREATEST: Final = ("apictl_loop_lag_max_seconds", "apictl_build_info", "apictl_mails")
 Samples = dict[str, float]
@@ -97,8 +104,8 @@ class Metrics:
         self._requests: dict[tuple[str, str, int], Histogram] = {}
         # The same once more, as a request finds them.
         self._found: dict[tuple[str, Any, int], Histogram] = {}
-        self._failures: dict[str, int] = {}
-        self._grants: dict[tuple[str, str], int] = {}
+        self._failures = dict.fromkeys(ALERTED_FAILURES, 0)
+        self._grants = {("password", outcome): 0 for outcome in ALERTED_OUTCOMES}
         self._lag = Histogram()
         self._lags = [0.0, 0.0]
         self._runtime: Runtime | None = None

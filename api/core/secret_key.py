@@ -50,7 +50,11 @@ def load_secret_key(settings: Settings, *, create: bool = False) -> bytes:
             raise BadSettings(f"Others can read {path}", hint=f"replace the key, then: chmod 600 '{path}'")
         key = path.read_text().strip()
     except FileNotFoundError:
-        raise BadSettings("There is no secret key", hint=GENERATE) from None
+        raise BadSettings(
+            "There is no secret key",
+            cause=f"APICTL_SECRET_KEY is not set, and there is no {path.absolute()}",
+            hint=f"bring back the one that was there; only where there is no database yet: {GENERATE}",
+        ) from None
     except OSError as error:
         raise BadSettings(f"The secret key in {path} cannot be read", cause=error.strerror) from None
     refuse_weak(key, source=str(path))

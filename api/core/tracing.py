@@ -5,54 +5,23 @@ sent by a thread of the SDK, whose queue has an end: a collector that hangs cost
 """
 
 import asyncio
-import os
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 from sqlalchemy import event
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import __version__
-from api.core.errors import BadSettings
 from api.core.runtime import Runtime
 from api.core.spans import TRACER, attributes, verb
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
-# Seconds that a collector has for what is sent to it, and for the rest when the process ends.
-PATIENCE: Final = 5
+# Seconds that a collector has for the rest when the process ends.
 LAST: Final = 2
-
-
-def provider_of(endpoint: str) -> "TracerProvider":
-    """Return what makes traces and sends them to this collector.
-
-    The SDK reads the rest from its own variables (OTEL_EXPORTER_OTLP_HEADERS, OTEL_TRACES_SAMPLER, …).
-
-    Raises:
-        BadSettings: It is not installed.
-    """
-    try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - an extra
-        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
-        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
-    except ImportError as error:
-        raise BadSettings(
-            "APICTL_OTLP_ENDPOINT is set, and what traces is not installed",
-            cause=str(error),
-            hint="pip install 'opentelemetry-exporter-otlp-proto-http>=1.45,<2'",
-        ) from None
-    named = {"service.name": os.environ.get("OTEL_SERVICE_NAME") or "apictl", "service.version": __version__}
-    # Its own way to end waits as long as the collector does.
-    provider = TracerProvider(resource=Resource.create(named), shutdown_on_exit=False)
-    url = endpoint if urlsplit(endpoint).path.strip("/") else endpoint.rstrip("/") + "/v1/traces"
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=url, timeout=PATIENCE)))
-    return provider
 
 
 class Traced:

@@ -4,6 +4,7 @@ import asyncio
 import importlib.util
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import urlsplit
 
 from api.config import Settings
 from api.core.errors import ApictlError, BadSettings, Kind
@@ -29,6 +30,10 @@ class Valkey:
 
     def __init__(self, url: str, settings: Settings) -> None:
         self._url = url
+        # Without a password, wherever that stands in the URL: with an @ behind the host, what is what is not certain.
+        parts = urlsplit(url)
+        is_certain = "@" not in parts.path + parts.query + parts.fragment
+        self._where = f" at {parts.netloc.rpartition('@')[2]}" if is_certain else ""
         self._settings = settings
         self._client: Redis | None = None
 
@@ -62,7 +67,7 @@ class Valkey:
                 return await self._connected().eval(script, len(keys), *(PREFIX + key for key in keys), *arguments)
         except (RedisError, OSError) as error:
             # Of its class only: its words can have the URL's password.
-            raise ValkeyUnreachable(cause=type(error).__name__) from None
+            raise ValkeyUnreachable(cause=f"{type(error).__name__}{self._where}") from None
         except (TypeError, ValueError):
             # What stands in its query.
             raise BadSettings("APICTL_THROTTLE_URL cannot be read", hint="redis://:PASSWORD@HOST:PORT/NUMBER") from None

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from api.config import Settings
 from api.core.errors import ApictlError, BadSettings
 from api.core.secret_key import load_secret_key
+from api.core.spans import provider_of
 from api.doctor.schemas import Check
 from api.postgres.layout import locate
 from api.urls import LOOPBACK, ip_of
@@ -58,6 +59,33 @@ def secret_key(settings: Settings) -> Check:
         return failed("secret-key", error)
     source = "APICTL_SECRET_KEY" if settings.secret_key is not None else settings.home / "secret_key"
     return Check(name="secret-key", status="ok", detail=f"from {source}")
+
+
+def metrics(settings: Settings) -> Check:
+    """Look at where the numbers are shown."""
+    port = settings.metrics_port
+    if port is None:
+        return Check(name="metrics", status="ok", detail="none: APICTL_METRICS_PORT is not set")
+    if port == settings.listen_port != 0:
+        return Check(
+            name="metrics",
+            status="fail",
+            detail=f"APICTL_METRICS_PORT is {port}, which requests come to",
+            hint="choose another for one of them",
+            code=BadSettings.code,
+        )
+    return Check(name="metrics", status="ok", detail=f"on port {port}")
+
+
+def traces(settings: Settings) -> Check:
+    """Look at whether traces can be made, if somebody wants them."""
+    if settings.otlp_endpoint is None:
+        return Check(name="traces", status="ok", detail="none: APICTL_OTLP_ENDPOINT is not set")
+    try:
+        provider_of(settings.otlp_endpoint).shutdown()
+    except BadSettings as error:
+        return failed("traces", error)
+    return Check(name="traces", status="ok", detail="sent to the collector that APICTL_OTLP_ENDPOINT names")
 
 
 def storage(settings: Settings) -> Check:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -17,9 +17,10 @@ from api.core.direct import CONNECTIONS, close
 from api.core.errors import ApictlError, DatabaseTimeout
 from api.core.failures import translated
 from api.core.runtime import Runtime
+from api.core.valkey import Valkey
 from api.database import make_engine
 from api.doctor import crud
-from api.doctor.looking import failed, hash_cost, public_url, secret_key, storage
+from api.doctor.looking import failed, hash_cost, metrics, public_url, secret_key, storage, traces
 from api.doctor.schemas import Check, Diagnosis
 from api.mail import crud as mail
 from api.migrations import crud as migrations
@@ -37,7 +38,7 @@ KEY_AGE: Final = timedelta(days=365)
 KEY_WAIT: Final = timedelta(days=30)
 # Seconds for each of these: all of them together are within a request's time.
 SECONDS: Final = 1.5
-ON_DATABASE: Final = ("clock", "pool", "pooler", "schema", "models", "signing-keys", "servers", "mail", "valkey")
+ON_DATABASE: Final = ("clock", "pool", "pooler", "schema", "models", "signing-keys", "servers", "mail")
 
 
 class DoctorService:
@@ -53,7 +54,8 @@ class DoctorService:
     async def doctor(self) -> Diagnosis:
         """Return what was found, whatever of it works; what needs somebody comes first."""
         self._actor.require(Scope.DOCTOR_READ)
-        checks = [look(self._settings) for look in (secret_key, public_url, storage)]
+        checks = [look(self._settings) for look in (secret_key, public_url, storage, metrics, traces)]
+        checks += await self._look(("valkey",), self._valkey)
         try:
             async with self._hold_runtime() as runtime, runtime.one_at_a_time:
                 # Several would be one another's trouble: a hash, and models compared, on each.
@@ -80,17 +82,20 @@ class DoctorService:
             (("signing-keys",), partial(self._signing_keys, runtime)),
             (("servers", "pool"), partial(self._servers, runtime, facts)),
             (("mail",), partial(self._mail, runtime)),
-            (("valkey",), partial(self._valkey, runtime)),
         ):
-            try:
-                async with asyncio.timeout(SECONDS):
-                    checks += await look()
-            except ApictlError as error:
-                checks += [self._failed(names[0], error), *skipped(*names[1:])]
-            except TimeoutError:
-                slow = DatabaseTimeout(f"It took longer than {SECONDS:g} s")
-                checks += [self._failed(names[0], slow), *skipped(*names[1:])]
+            checks += await self._look(names, look)
         return checks
+
+    async def _look(self, names: tuple[str, ...], look: Callable[[], Awaitable[list[Check]]]) -> list[Check]:
+        """Return the checks of these names; if the first of them fails, the others cannot be made."""
+        try:
+            async with asyncio.timeout(SECONDS):
+                return await look()
+        except ApictlError as error:
+            return [self._failed(names[0], error), *skipped(*names[1:])]
+        except TimeoutError:
+            slow = DatabaseTimeout(f"It took longer than {SECONDS:g} s", hint="look at its load, and at the network")
+            return [self._failed(names[0], slow), *skipped(*names[1:])]
 
     def _failed(self, name: str, error: ApictlError) -> Check:
         # Addresses and accounts of the inside are for whoever is there.
@@ -147,13 +152,20 @@ class DoctorService:
         told = f"{found['late']} wait for longer than a minute, {found['given_up']} were given up within a week"
         hint = None
         if found["late"] or found["given_up"]:
-            hint = "the log says why, and so does: apictl work --once; is a server running, or apictl work?"
+            last = await runtime.direct.fetch_one(mail.LAST_ERROR)
+            told += "" if last is None else f"; the last error: {last['error']}"
+            hint = "look at APICTL_SMTP_URL, and whether a server runs, or apictl work; the log has a line for each"
         return [Check(name="mail", status="warn" if hint else "ok", detail=told, hint=hint)]
 
-    async def _valkey(self, runtime: Runtime) -> list[Check]:
-        if runtime.valkey is None:
+    async def _valkey(self) -> list[Check]:
+        # By a connection of its own: it may be what is wrong where the rest is well, and well where the rest is not.
+        valkey = Valkey.of(self._settings)
+        if valkey is None:
             return [Check(name="valkey", status="ok", detail="none: guesses are counted in the database")]
-        await runtime.valkey.run("return 1", [], [])
+        try:
+            await valkey.run("return 1", [], [])
+        finally:
+            await valkey.close()
         return [Check(name="valkey", status="ok", detail="it answers, and counts guesses")]
 
     async def _pooler(self, runtime: Runtime) -> list[Check]:
@@ -184,8 +196,12 @@ class DoctorService:
         age = now - signs.active_from
         told = f"{signs.algorithm}, {signs.kid}, for {age.days} days; {len(rows)} in use"
         late = [key.kid for key in keys.ring.values() if key.active_from - now > KEY_WAIT]
+        foreign = [key.kid for key in keys.ring.values() if key.private is None]
         hint = None
-        if age > KEY_AGE:
+        if foreign:
+            told += f", of which {len(foreign)} were sealed with another secret key: {foreign[0]}"
+            hint = "give all servers the same APICTL_SECRET_KEY; if that one is lost: apictl retire-key"
+        elif age > KEY_AGE:
             hint = "apictl rotate-keys makes the next one"
         elif late:
             hint = f"{late[0]} does not sign for a month yet: is that meant? else: apictl rotate-keys"

@@ -13,6 +13,7 @@ from sqlalchemy.orm import load_only
 from api.audit.models import AuditEntry
 from api.core.actor import Actor
 from api.core.direct import Statement
+from api.core.errors import DatabaseTimeout
 from api.migrations.models import AppliedMigration, Server
 
 LOCK: Final = "apictl:migrations"
@@ -166,7 +167,7 @@ async def count(session: AsyncSession, rows: str, *, most: int) -> int | None:
     """Count the rows that a query's FROM and WHERE name, up to a number; None if that fails, or takes too long."""
     try:
         found = await session.scalar(text(f"SELECT count(*) FROM (SELECT FROM {rows} LIMIT {most + 1}) AS few"))  # noqa: S608
-    except (DBAPIError, TimeoutError):
+    except (DBAPIError, TimeoutError, DatabaseTimeout):
         # A connection that was too slow is gone; the next statement gets another one.
         await session.rollback()
         return None

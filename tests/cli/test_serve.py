@@ -81,6 +81,11 @@ async def test_a_secret_file_that_others_can_read_is_refused(
     del environment["APICTL_SECRET_KEY"]
     ended = await apictl("serve", environment=environment | {"APICTL_HOME": str(home)})
     assert (ended.code, "Others can read" in ended.err) == (12, True)
+    # One that is gone is to come back: a new one opens nothing of what is there.
+    (home / "secret_key").unlink()
+    ended = await apictl("serve", environment=environment | {"APICTL_HOME": str(home)})
+    assert (ended.code, f"there is no {home / 'secret_key'}" in ended.err) == (12, True)
+    assert "hint: bring back the one that was there; only where there is no database yet" in ended.err
 
 
 async def test_a_taken_port_and_a_wrong_address_are_named(apictl: Apictl, environment: dict[str, str]) -> None:
@@ -473,7 +478,8 @@ def post(port: int, head: str) -> bytes:
 def test_answers_are_not_held_back(environment: dict[str, str]) -> None:
     """A socket without a protocol keeps Nagle's algorithm: each answer on a kept connection would take 40 ms more."""
     call = Call(settings=Settings(), fields=(), quiet=True, interactive=False, dry_run=False, yes=False)
-    with listen(call, "127.0.0.1", 0) as listening:
+    (listening,) = listen(call, "127.0.0.1", 0)
+    with listening:
         assert listening.proto == socket.IPPROTO_TCP
 
 

@@ -10,6 +10,7 @@ import warnings
 from typing import Any, Final
 from urllib.parse import quote_from_bytes
 
+import asyncpg
 import httpx2
 import pytest
 
@@ -92,9 +93,28 @@ def test_whatever_is_sent(apictl: Apictl, environment: dict[str, str], superuser
     assert (mine["code"], mine["status"], refused.headers["X-Request-Id"]) == ("invalid-grant", 400, "mine-1")
     shown = next(line for line in told if line["message"] == "GET /v1/users/{user} 200")
     assert shown["user_id"] == str(superuser.id)
+    assert (shown["method"], shown["route"]) == ("GET", "/v1/users/{user}")
+    # Where nobody serves it, there is no route; and what somebody makes up is no method.
+    assert {line["method"] for line in told} >= {"GET", "PUT", "POST", "?"}
+    routed = [line for line in told if "route" in line]
+    assert all(line["message"] == f"{line['method']} {line['route']} {line['status']}" for line in routed)
+    assert any("/nowhere/" in line["message"] for line in told if "route" not in line)
     assert "forged" not in {line.get("message") for line in lines}
     for secret in ("CANARY", PASSWORD, token, SUPERUSER):
         assert secret not in printed
+
+
+async def test_a_line_from_before_it_serves_is_of_the_same_form(
+    apictl: Apictl, environment: dict[str, str], superuser: User, database: asyncpg.Connection
+) -> None:
+    await apictl("rotate-keys", "--wait", "0", environment=environment)
+    await database.execute("UPDATE signing_keys SET sealed = 'x' WHERE number = 2")
+    # Why a start fails is the command's answer, and no line of its log.
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ended = await apictl("serve", "--port", str(taken.getsockname()[1]), environment=environment)
+    log, _, answer = ended.err.partition("error: ")
+    assert [line["level"] for line in records(log) if "A later signing key" in line["message"]] == ["error"]
+    assert answer.startswith("Cannot listen")
 
 
 def test_serve_has_no_line_for_a_request_unless_asked(apictl: Apictl, environment: dict[str, str]) -> None:

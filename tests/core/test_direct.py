@@ -1,6 +1,7 @@
 """Statements without SQLAlchemy: who shares one, and what they are told."""
 
 import asyncio
+import socket
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -127,8 +128,9 @@ async def test_when_all_connections_are_taken_one_waits_no_longer_than_one_may(
         async with asyncio.timeout(20):
             while await database.fetchval(SLEEPING) < direct.CONNECTIONS:
                 await asyncio.sleep(0.01)
-        with pytest.raises(DatabaseUnreachable):
+        with pytest.raises(DatabaseUnreachable) as refused:
             await runtime.direct.fetch(USERS, keys=[])
+        assert "APICTL_POOL_TIMEOUT" in str(refused.value.cause)
     finally:
         for task in taken:
             task.cancel()
@@ -140,11 +142,26 @@ async def test_nobody_waits_for_a_statement_that_was_cut_off(settings: Settings,
     async with Runtime.open(settings.model_copy(update={"statement_timeout": 0.2})) as runtime:
         assert await runtime.direct.fetch(USERS, keys=[]) == []
         (connection,) = runtime.direct._idle
-        with pytest.raises(DatabaseTimeout):
+        with pytest.raises(DatabaseTimeout) as refused:
             await runtime.direct.fetch(ASLEEP)
+        assert "APICTL_STATEMENT_TIMEOUT" in str(refused.value.cause)
         assert connection not in runtime.direct._idle
         assert await runtime.direct.fetch(USERS, keys=[]) == []
     assert connection.is_closed()
+
+
+async def test_a_database_that_lets_nobody_in_is_told_from_one_that_does_not_answer(settings: Settings) -> None:
+    # The system takes the connection, and nobody says anything on it.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://ada@127.0.0.1:{silent.getsockname()[1]}/none?sslmode=disable"
+        async with Runtime.open(settings.model_copy(update={"connect_timeout": 0.2}), url=url) as runtime:
+            with pytest.raises(DatabaseTimeout) as refused:
+                await runtime.direct.fetch(USERS, keys=[])
+            assert refused.value.cause == "no connection within 0.2 s (APICTL_CONNECT_TIMEOUT)"
+            with pytest.raises(DatabaseTimeout, match="too long") as refused:
+                async with runtime.transaction() as session:
+                    await session.connection()
+            assert "APICTL_CONNECT_TIMEOUT" in str(refused.value.cause)
 
 
 def test_a_parameter_that_is_missing_is_no_null() -> None:

@@ -1,7 +1,10 @@
 """What the doctor finds, at both doors: each thing that can be wrong is made wrong once."""
 
+import importlib.util
 import json
 import shutil
+import sys
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -9,11 +12,17 @@ from typing import Any, Final
 import asyncpg
 import httpx2
 import pytest
+from pydantic import SecretStr
 
+from api.config import Settings
+from api.core.actor import Actor
 from api.core.hashes import ROUNDS
-from api.doctor.looking import hash_cost
-from api.doctor.service import clock
+from api.core.runtime import Runtime
+from api.core.valkey import Valkey
+from api.doctor.looking import hash_cost, metrics, traces
+from api.doctor.service import DoctorService, clock
 from api.users.models import User
+from benchmarks.servers import free_port
 from tests.migrations.test_pgbouncer import PGBOUNCER, in_front_of
 from tests.support.doors import Door
 from tests.support.processes import Apictl, Finished
@@ -21,6 +30,7 @@ from tests.support.processes import Apictl, Finished
 NAMES: Final = {
     "secret-key", "public-url", "storage", "hash-cost", "database", "clock",
     "schema", "models", "pooler", "signing-keys", "pool", "servers", "mail", "valkey",
+    "metrics", "traces",
 }  # fmt: skip
 
 
@@ -52,6 +62,16 @@ async def test_all_is_well(door: Door, database: asyncpg.Connection) -> None:
     assert "web1 (7)" in checks["servers"]["detail"]
 
 
+async def test_mails_that_are_not_sent_and_why(admin: httpx2.AsyncClient, database: asyncpg.Connection) -> None:
+    """Also while the next try is awaited: somebody has waited all the time."""
+    await database.execute(
+        "INSERT INTO mails (id, kind, address, minute, created_at, due_at, error) VALUES (gen_random_uuid(), 'reset', "
+        "'a@example.com', 1, now() - interval '2 minutes', now() + interval '1 hour', 'Connection refused')"
+    )
+    check = found((await admin.get("/v1/doctor")).json())["mail"]
+    assert (check["status"], check["detail"][:2], "Connection refused" in check["detail"]) == ("warn", "1 ", True)
+
+
 async def test_who_may_ask(as_ada: httpx2.AsyncClient, admin: httpx2.AsyncClient) -> None:
     assert (await as_ada.get("/v1/doctor")).status_code == 403
     await admin.post("/v1/roles", json={"name": "watch", "scopes": ["doctor:read"]})
@@ -67,8 +87,9 @@ async def test_without_a_database_the_rest_is_told(apictl: Apictl, environment: 
     checks, ended = await asked(apictl, nowhere | {"APICTL_SECRET_KEY": "x" * 40, "APICTL_LISTEN_HOST": "192.0.2.1"})
     assert {name: check["status"] for name, check in checks.items() if name not in {"hash-cost", "storage"}} == {
         "database": "fail", "secret-key": "fail", "public-url": "warn",
+        **dict.fromkeys(("metrics", "traces", "valkey"), "ok"),
         **dict.fromkeys(("clock", "schema", "models", "pooler", "signing-keys"), "skipped"),
-        **dict.fromkeys(("pool", "servers", "mail", "valkey"), "skipped"),
+        **dict.fromkeys(("pool", "servers", "mail"), "skipped"),
     }  # fmt: skip
     assert "CANARY" not in ended.out + ended.err
     assert "Connect call failed" in checks["database"]["detail"]
@@ -119,6 +140,47 @@ async def test_keys_that_are_old_late_or_sealed_with_another_secret(
     # Nothing was repaired behind anybody's back.
     assert await database.fetchval("SELECT count(*) FROM signing_keys") == 2
 
+    # Some of each: whoever has the other secret key signs with what is not opened here.
+    await database.execute("UPDATE signing_keys SET sealed = 'x', active_from = now() WHERE number = 2")
+    checks, ended = await asked(apictl, environment)
+    assert (ended.code, checks["signing-keys"]["status"]) == (0, "warn")
+    assert "1 were sealed with another secret key" in checks["signing-keys"]["detail"]
+
+
+async def test_what_lacks_a_package_or_does_not_answer_keeps_nobody_from_the_rest(
+    settings: Settings, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def looked(**changed: Any) -> dict[str, dict[str, Any]]:
+        own = settings.model_copy(update=changed)
+        diagnosis = await DoctorService(own, Actor.operator("ada"), lambda: nullcontext(runtime)).doctor()
+        return found(diagnosis.model_dump(mode="json"))
+
+    nowhere = SecretStr(f"redis://ada:CANARY@127.0.0.1:{free_port()}/0")
+    checks = await looked(throttle_url=nowhere, metrics_port=settings.listen_port)
+    assert (checks["valkey"]["code"], checks["metrics"]["code"]) == ("valkey-unreachable", "bad-settings")
+    assert checks["database"]["status"] == checks["traces"]["status"] == "ok"
+    assert "ConnectionError at 127.0.0.1:" in checks["valkey"]["detail"]
+    assert "CANARY" not in json.dumps(checks)
+    # What Python says of a package that is not installed.
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "redis" else spec(name))
+    checks = await looked(throttle_url=nowhere, otlp_endpoint="http://127.0.0.1:4318")
+    assert {"valkey", "traces"} == {name for name, check in checks.items() if check["status"] == "fail"}
+    assert all("pip install" in checks[name]["hint"] for name in ("valkey", "traces"))
+
+
+def test_where_numbers_and_traces_go() -> None:
+    assert metrics(Settings(metrics_port=9464)).detail == "on port 9464"
+    # To take a free port each is no clash.
+    assert metrics(Settings(metrics_port=0, listen_port=0)).status == "ok"
+    assert traces(Settings(otlp_endpoint="http://127.0.0.1:4318")).status == "ok"
+
+
+@pytest.mark.parametrize("url", ["redis://:1/CANARY@h:1/0", "redis://h:1?password=a@CANARY", "redis://u:CANARY@h:1"])
+def test_no_part_of_a_password_names_a_valkey(url: str) -> None:
+    assert "CANARY" not in Valkey(url, Settings())._where
+
 
 async def test_a_server_whose_keys_cannot_sign_is_not_ready(
     superuser: User, client: httpx2.AsyncClient, database: asyncpg.Connection
@@ -165,7 +227,6 @@ def test_clocks_that_differ(seconds: int, status: str) -> None:
 
 @pytest.mark.parametrize(("free", "status"), [(10 << 20, "fail"), (200 << 20, "warn"), (9 << 30, "ok")])
 def test_a_disk_that_fills(free: int, status: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from api.config import Settings  # noqa: PLC0415
     from api.doctor.looking import storage  # noqa: PLC0415
 
     # What the system says, and not what we do with it.

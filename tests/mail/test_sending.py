@@ -1,6 +1,7 @@
 """What leaves, what does not, and that nothing is lost: a real mail server takes, refuses, keeps silent and dies."""
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -69,11 +70,11 @@ async def until(database: asyncpg.Connection, question: str) -> None:
 
 
 @contextmanager
-def serving_work(apictl: Apictl, environment: dict[str, str]) -> Iterator[Process]:
+def serving_work(apictl: Apictl, environment: dict[str, str], log: Path | None = None) -> Iterator[Process]:
     """Run `apictl work`."""
-    with Path(os.devnull).open("r+b") as nothing:
+    with Path(os.devnull).open("r+b") as nothing, (log or Path(os.devnull)).open("ab") as said:
         number = nothing.fileno()
-        process = apictl.start(["work"], (number, number, number), env=environment, cwd=None, terminal=False)
+        process = apictl.start(["work"], (number, number, said.fileno()), env=environment, cwd=None, terminal=False)
         try:
             yield process
         finally:
@@ -231,16 +232,28 @@ async def test_work_goes_on_behind_pgbouncer(
 
 
 async def test_a_worker_that_is_told_to_stop_sends_what_is_in_hand(
-    apictl: Apictl, environment: dict[str, str], server: MailServer, database: asyncpg.Connection, superuser: User
+    apictl: Apictl,
+    environment: dict[str, str],
+    server: MailServer,
+    database: asyncpg.Connection,
+    superuser: User,
+    tmp_path: Path,
 ) -> None:
     server.hold = asyncio.Event()
     await queue(database)
-    with serving_work(apictl, environment | {"APICTL_SMTP_URL": server.url}) as process:
+    log = tmp_path / "log"
+    with serving_work(apictl, environment | {"APICTL_SMTP_URL": server.url}, log) as process:
         await asyncio.wait_for(server.held.wait(), 20)
         process.send_signal(signal.SIGTERM)
         await queue(database, "later@example.com")
         server.hold.set()
         assert await asyncio.to_thread(process.wait, 20) == 143
+    # It has the log that servers have.
+    told = [json.loads(line) for line in log.read_text(encoding="ascii").splitlines()]
+    assert [line["message"] for line in told][-2:] == [
+        "Told to stop: what is in hand is still sent",
+        "1 sent, 0 not sent",
+    ]
     assert [to for to, _ in server.subjects] == [EVE]
     assert await database.fetchval("SELECT sent_at IS NOT NULL FROM mails WHERE address = $1", EVE)
     assert await database.fetchval("SELECT attempts FROM mails WHERE address = 'later@example.com'") == 0

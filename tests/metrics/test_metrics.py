@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from api.config import Settings
+from api.core.errors import ApictlError
 from api.core.metrics import FAMILIES, GREATEST, LOOK, Metrics, add, family_of, text_of
 from api.core.runtime import Runtime
 from api.mail.crud import NOT_SENT
@@ -123,11 +124,16 @@ def ask(server: Server) -> int:
     return 44
 
 
-def test_a_taken_port_is_named(apictl: Apictl, environment: dict[str, str]) -> None:
+async def test_a_port_that_is_taken_or_the_server_s_own_is_named_first(
+    apictl: Apictl, environment: dict[str, str]
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        own = environment | {"APICTL_METRICS_PORT": str(taken.getsockname()[1])}
-        process = apictl.start(["serve", "--port", "0"], (0, 1, 2), env=own, cwd=None, terminal=False)
-        assert process.wait(timeout=60) == 12
+        port = str(taken.getsockname()[1])
+        own = environment | {"APICTL_METRICS_PORT": port}
+        ended = await apictl("serve", "--port", "0", environment=own)
+    assert (ended.code, f"Cannot listen on 127.0.0.1:{port}" in ended.err, "Serving" in ended.err) == (12, True, False)
+    ended = await apictl("serve", "--port", port, environment=own | {"APICTL_METRICS_HOST": "127.0.0.2"})
+    assert (ended.code, "which requests come to" in ended.err) == (12, True)
 
 
 async def test_what_is_in_hand(runtime: Runtime, settings: Settings, database: asyncpg.Connection) -> None:
@@ -194,6 +200,38 @@ def test_the_dashboard_and_the_alerts_name_what_there_is() -> None:
     assert len(places) == len(set(places))
     scraped = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text(encoding="utf-8"))
     assert scraped["rule_files"] == ["alerts.yml"]
+
+
+def selected(expression: str) -> set[tuple[str, str, str]]:
+    """Return what a query selects: a metric, a label, and each value that it names; of a pattern, what that may be."""
+    found = set()
+    for metric, labels in re.findall(r"\b(apictl_[a-z_]+)\{([^}]*)\}", expression):
+        for label, pattern in re.findall(r'([a-z_]+)=~?"([^"]*)"', labels):
+            for value in pattern.split("|"):
+                codes = {code for code in ApictlError.registry if re.fullmatch(value, code)}
+                found |= {(metric, label, one) for one in (codes if "*" in value else {value})}
+    return found
+
+
+async def test_what_the_alerts_select_is_there_from_the_start(runtime: Runtime) -> None:
+    """A series that begins at its first event has no increase, and `>` finds nothing beside one that is not there."""
+    alerts = yaml.safe_load((DEPLOY / "prometheus/alerts.yml").read_text(encoding="utf-8"))
+    wanted = set().union(*(selected(rule["expr"]) for group in alerts["groups"] for rule in group["rules"]))
+    assert ("apictl_failures_total", "code", "database-timeout") in wanted
+    metrics = Metrics(1, revision="abc", folder=None)
+    async with metrics.kept(runtime, {"apictl_mails": NOT_SENT}):
+        async with asyncio.timeout(10):
+            while not metrics._read:
+                await asyncio.sleep(LOOK / 10)
+        samples = parsed(metrics.exposition())
+    assert not {one for one in wanted if not any(f'{one[1]}="{one[2]}"' in name for name in of(samples, one[0]))}
+    # Together, too: how logins with a password end, and not how anything else does.
+    for outcome in ("granted", "invalid-grant", "too-many-attempts"):
+        assert samples[f'apictl_grants_total{{grant="password",outcome="{outcome}"}}'] == 0
+
+
+def of(samples: dict[str, float], metric: str) -> list[str]:
+    return [name for name in samples if name.startswith(metric + "{")]
 
 
 def test_labels_cannot_be_broken() -> None:

@@ -14,7 +14,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from api.core.errors import BadSettings
-from api.core.tracing import provider_of
+from api.core.spans import provider_of
 from api.users.models import User
 from tests.conftest import PASSWORD, SUPERUSER
 from tests.postgres.machine import until
