@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import signal
 import ssl
 import stat
@@ -250,10 +251,9 @@ async def test_a_worker_that_is_told_to_stop_sends_what_is_in_hand(
         assert await asyncio.to_thread(process.wait, 20) == 143
     # It has the log that servers have.
     told = [json.loads(line) for line in log.read_text(encoding="ascii").splitlines()]
-    assert [line["message"] for line in told][-2:] == [
-        "Told to stop: what is in hand is still sent",
-        "1 sent, 0 not sent",
-    ]
+    stopping, sent, at_last = (line["message"] for line in told[-3:])
+    assert (stopping, at_last) == ("Told to stop: what is in hand is still sent", "1 sent, 0 not sent")
+    assert re.fullmatch(r"mail [0-9a-f-]{36} \(register\): sent", sent)
     assert [to for to, _ in server.subjects] == [EVE]
     assert await database.fetchval("SELECT sent_at IS NOT NULL FROM mails WHERE address = $1", EVE)
     assert await database.fetchval("SELECT attempts FROM mails WHERE address = 'later@example.com'") == 0
