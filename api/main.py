@@ -19,13 +19,14 @@ from fastapi.staticfiles import StaticFiles
 from api import __version__
 from api.api_keys.router import router as api_keys
 from api.audit.dependencies import on_refusal
+from api.audit.refusals import REFUSALS
 from api.audit.router import router as audit
 from api.bulk.router import router as bulk
 from api.config import Settings
 from api.core import problems
 from api.core.cors import Cors
 from api.core.dependencies import SAFE, get_dry_run, refuse_dry_run, require_read, takes
-from api.core.errors import BadSettings, MissingScope
+from api.core.errors import BadSettings
 from api.core.front import Application
 from api.core.metrics import FOLDER_VARIABLE, Metrics
 from api.core.pages import Html
@@ -56,7 +57,6 @@ from api.tokens.keys import Keys
 from api.tokens.router import oauth as token_endpoint
 from api.tokens.router import router as tokens
 from api.urls import listed
-from api.users.records import WrongPassword
 from api.users.router import router as users
 
 log: Final = logging.getLogger("apictl")
@@ -174,7 +174,7 @@ def create_app(settings: Settings | None = None, *, announce: bool = True) -> Fa
         app.add_middleware(Forwarded, proxies=proxies)
     problems.install(app)
     replies.install(app)
-    for refusal in (MissingScope, WrongPassword):
+    for refusal in REFUSALS:
         app.add_exception_handler(refusal, on_refusal)
     for router in ROUTERS:
         app.include_router(router, dependencies=[] if router in LENIENT else [Depends(require_read)])

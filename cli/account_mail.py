@@ -103,7 +103,7 @@ def work(
     if not once:
         begin_log(call)
     with held_database(call.settings) as url:
-        complete(send(call, url, once=once), is_service=True)
+        complete(send(call, url, once=once), is_service=not once)
 
 
 async def send(call: Call, url: str, *, once: bool) -> None:

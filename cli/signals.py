@@ -61,7 +61,7 @@ def at_a_prompt() -> Iterator[None]:
 
 
 def complete(work: Coroutine[Any, Any, T], *, is_service: bool = False) -> T:
-    """Run a coroutine to its end: the only place where this is done. To end a service by a signal is no error.
+    """Run a coroutine to its end: the only place where this is done. Of a service that a signal ends, no error is told.
 
     A signal cancels it where it waits. Raised in the middle of it, an exception could meet the driver between a
     statement and its answer, and what came of that would hide the signal. A second signal is raised at once.

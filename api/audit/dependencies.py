@@ -5,13 +5,11 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.responses import JSONResponse
 
-from api.audit.refusals import note_refusal
+from api.audit.refusals import REFUSALS, note_refusal
 from api.audit.service import AuditService
 from api.core.dependencies import CurrentRuntime, prefers_dry_run
-from api.core.errors import MissingScope
 from api.core.problems import on_failure
 from api.tokens.dependencies import CurrentActor
-from api.users.records import WrongPassword
 
 
 async def get_audit(actor: CurrentActor, runtime: CurrentRuntime) -> AuditService:
@@ -24,7 +22,7 @@ CurrentAudit = Annotated[AuditService, Depends(get_audit)]
 
 async def on_refusal(request: Request, error: Exception) -> JSONResponse:
     """Render the refusal of whoever may not do something; the log has it then. What is only tried leaves nothing."""
-    assert isinstance(error, MissingScope | WrongPassword)  # noqa: S101 - registered for these classes only
+    assert isinstance(error, REFUSALS)  # noqa: S101 - registered for these classes only
     actor = getattr(request.state, "actor", None)
     if actor is not None and not prefers_dry_run(request):
         await note_refusal(request.app.state.runtime, actor, error, operation=request.scope["route"].name)

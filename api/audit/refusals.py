@@ -11,6 +11,7 @@ from api.core.runtime import Runtime
 from api.users.records import WrongPassword
 
 log: Final = logging.getLogger("apictl")
+REFUSALS: Final = (MissingScope, WrongPassword)
 # Whoever is refused waits for it no longer.
 SECONDS: Final = 1.0
 

@@ -104,7 +104,9 @@ class AuditService:
             UserNotFound: What it was done to is none.
         """
         # Whoever has no credentials is called so, whatever an account is called.
-        actor_id = None if which.actor in {None, "nobody"} else await self._id_of(session, which.actor or "")
+        actor_id = None
+        if which.actor is not None and which.actor != "nobody":
+            actor_id = await self._id_of(session, which.actor)
         target_id = None if which.target_id is None else await self._id_of(session, which.target_id)
         if target_id is None and which.target_id is not None:
             raise UserNotFound(

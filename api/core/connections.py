@@ -28,9 +28,11 @@ log = logging.getLogger("apictl")
 # Bytes of a request's address and headers, of its address alone (a cursor's thousand characters take twelve each), and
 # the number of headers.
 MAX_HEAD, MAX_TARGET, MAX_HEADERS = 32 * 1024, 16 * 1024, 100
-# Bytes that frame a body's: a chunk of one byte has five, and more only whoever has something else in mind. With them
-# goes what comes behind a chunked body: fields of a trailer, which nobody here reads, and a parser keeps.
-MAX_FRAMING = 8
+# Bytes in one go that come with a body and are none of it: of a chunk's head, or of what is behind the last one, which
+# the parser keeps until it is whole. And of that trailer's fields together.
+MAX_AROUND, MAX_TRAILER = 32 * 1024, 8 * 1024
+# What no trailer may have (RFC 9110, section 6.5.1): the parser goes by it, and the answer does not.
+NEVER_TRAILING: Final = {b"connection", b"proxy-connection", b"upgrade"}
 # Requests that wait on a connection for the one before: each takes a kilobyte, and thousands fit into one packet.
 MAX_PIPELINED = 64
 # Bytes that are read and thrown away, so that who is still sending finds the answer.
@@ -85,8 +87,9 @@ class Protocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         # Bytes since the request before was complete, and those that came last.
         self._size = self._last = 0
-        # Of them, those of its body.
-        self._content = 0
+        # The body of a request comes, or what is behind it: so many bytes since its last piece, and in its trailer.
+        self._is_in_body = False
+        self._around = self._trailer = 0
         # What comes is thrown away.
         self._is_deaf = False
         # What was seen a second ago: the phase, of which request, and how much had come or gone; and the seconds left.
@@ -105,6 +108,7 @@ class Protocol(HttpToolsProtocol):
         """Read on."""
         self._last = len(data)
         self._size += self._last
+        self._around += self._last
         if self._is_deaf:
             if self._size > MAX_DRAINED:
                 self.transport.abort()
@@ -118,11 +122,10 @@ class Protocol(HttpToolsProtocol):
             ours = error.__context__
             self.refuse(ours if isinstance(ours, ApictlError) else BadRequest("This is not HTTP as RFC 9112 has it"))
         else:
-            if self._size > MAX_HEAD:
-                if self._is_in_head():
-                    self.refuse(HeadTooLarge())
-                elif self._size > 2 * MAX_HEAD + (1 + MAX_FRAMING) * self._content:
-                    self.refuse(BadRequest("The request has far more around its body than in it"))
+            if self._size > MAX_HEAD and self._is_in_head():
+                self.refuse(HeadTooLarge())
+            elif self._around > MAX_AROUND and self._is_in_body:
+                self.refuse(BadRequest("The request has too much around its body"))
 
     def on_headers_complete(self) -> None:
         """Look at a head; then go on with it.
@@ -141,20 +144,39 @@ class Protocol(HttpToolsProtocol):
             # The parser would take this body for the next request.
             raise BadRequest("A request that would change the protocol has no body here")
         super().on_headers_complete()
-        # A proxy passes on what comes behind a body as it came: it is no header of the request (RFC 9110, section 6.5).
-        self.headers = []
-        self._content = 0
+        self._is_in_body = True
+        self._around = self._trailer = 0
         if is_upgrade:
             self.cycle.keep_alive = False
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; what comes behind a body is none (RFC 9110, section 6.5): proxies pass it on as it came.
+
+        Raises:
+            ApictlError: There is too much behind a body, or what must not be there.
+        """
+        name = name.lower()
+        if self._is_in_body:
+            self._trailer += len(name) + len(value)
+            if self._trailer > MAX_TRAILER:
+                raise HeadTooLarge("There is too much behind the body")
+            if name in NEVER_TRAILING:
+                raise BadRequest(f"The field {name.decode()} must not come behind the body")
+            return
+        # As uvicorn has it.
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+
     def on_body(self, body: bytes) -> None:
         """Hand on a piece of a body."""
-        self._content += len(body)
+        self._around = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Note that a request has come whole."""
         self._size = 0
+        self._is_in_body = False
         self.cycle.more_body = False
         self.cycle.message_event.set()
 

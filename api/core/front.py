@@ -109,7 +109,7 @@ class Front:
         text = request_id.decode()
         logs.REQUEST_ID.set(text)
         state = scope.setdefault("state", {})
-        state.update(request_id=text, has_body=has_body, is_coming=has_body)
+        state.update(request_id=text, has_body=has_body, is_coming=False)
         if has_body or host not in self._known or b"%" in scope["raw_path"]:
             most = self._app.long_bodies.get((scope["method"], scope["path"]), self._app.max_body_bytes)
             refused = self._host(scope, host) or self._body(scope, length, coding, most) or odd_path(scope)
@@ -235,13 +235,13 @@ def counted(receive: Receive, most: int, state: dict[str, Any]) -> Receive:
 
     async def count() -> Message:
         nonlocal seen
+        state["is_coming"] = True
         message = await receive()
         seen += len(message.get("body", b""))
         if seen > most:
             # FastAPI takes any other exception here for a body that it cannot parse.
             raise HTTPException(413, headers={"Connection": "close"})
-        if not message.get("more_body", False):
-            state["is_coming"] = False
+        state["is_coming"] = message.get("more_body", False)
         return message
 
     return count

@@ -49,12 +49,12 @@ def check(password: str, stored: str | None) -> Verified:
     try:
         derivation = foreign_hashes.parse(DUMMY_HASH if stored is None else stored)
         ok = derivation.matches(password) and stored is not None
-        if not ok and not isinstance(derivation, Argon2):
+        current = isinstance(derivation, Argon2) and not CONTEXT.needs_update(derivation.text)
+        if not ok and not current:
             # Many cost far less than ours: without it, that would tell that there is such an account.
             foreign_hashes.parse(DUMMY_HASH).matches(password)
     except ValueError:
         return Verified(ok=False)
-    current = isinstance(derivation, Argon2) and not CONTEXT.needs_update(derivation.text)
     return Verified(ok=ok, rehash=make(password) if ok and not current else None)
 
 

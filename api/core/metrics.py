@@ -5,6 +5,7 @@ adds them up. What a process counted that has ended still counts, or the sum wou
 """
 
 import asyncio
+import logging
 import os
 import platform
 import time
@@ -23,6 +24,7 @@ from api.core.errors import ApictlError
 from api.core.logs import METHODS
 from api.core.runtime import Runtime
 
+log: Final = logging.getLogger("apictl")
 # Where the processes of one server meet; set by whoever starts them.
 FOLDER_VARIABLE: Final = "APICTL_METRICS_FOLDER"
 BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -144,13 +146,13 @@ class Metrics:
             counts: What is read from the database now and then, by family: one row, each of its columns a state.
         """
         self._runtime = runtime
-        looking = asyncio.gather(self._look(), self._count(runtime, counts))
+        tasks = [asyncio.create_task(one) for one in (self._look(), self._count(runtime, counts))]
         try:
             yield
         finally:
-            looking.cancel()
-            with suppress(asyncio.CancelledError):
-                await looking
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
             self._write(at=0)
 
     async def _look(self) -> None:
@@ -170,11 +172,17 @@ class Metrics:
     async def _count(self, runtime: Runtime, counts: Mapping[str, Statement]) -> None:
         while True:
             read: Samples = {}
-            # Of a database that does not answer, nothing is known.
-            with suppress(ApictlError):
+            try:
                 for family, statement in counts.items():
                     (row,) = await runtime.direct.fetch(statement)
                     read |= {f'{family}{{state="{state}"}}': count for state, count in row.items()}
+            except ApictlError:
+                # Of a database that does not answer, nothing is known.
+                read = {}
+            except Exception:
+                # A bug of ours ends no count.
+                log.exception("the database's numbers could not be read")
+                read = {}
             self._read = read
             await asyncio.sleep(RECENT)
 

@@ -89,7 +89,8 @@ class Plan:
         if not is_usual or context.stream_item_field is not None:
             raise NoPlanError
         self.route = route
-        # It has no deadline from when its body has come: who has shown nothing yet may not make that last.
+        # It has no deadline from when its body has come, if the plan reads one: who has shown nothing yet may not make
+        # that last.
         self.is_long = False
         self._field = context.response_field
         # As `serialize_json` of it takes them.

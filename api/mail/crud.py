@@ -24,26 +24,28 @@ ATTEMPTS: Final = 10
 CLEANED: Final = 10
 # As the index has it.
 GIVEN_UP: Final = text("due_at IS NULL AND sent_at IS NULL AND error <> ''")
+LATE: Final = (Mail.due_at.is_not(None), Mail.created_at < func.now() - LEASE)
+# In the words of the index: a parameter would be none.
+FAILED: Final = Mail.error != literal_column("''")
 USABLE: Final = (Mail.used_at.is_(None), Mail.expires_at > func.now())
 
 
 # Asked again and again, by processes that have nothing to do.
-LATE: Final = (Mail.due_at.is_not(None), Mail.created_at < func.now() - LEASE)
 DUE: Final = Statement(select(Mail.id).where(Mail.due_at <= func.now(), Mail.attempts < ATTEMPTS).limit(1))
 # How many have waited for longer than a lease, how many will be tried once more, and how many were given up.
 NOT_SENT: Final = Statement(
     select(
         select(func.count(Mail.id)).where(*LATE).scalar_subquery().label("late"),
-        select(func.count(Mail.id)).where(Mail.due_at > func.now()).scalar_subquery().label("waiting"),
+        select(func.count(Mail.id)).where(Mail.due_at > func.now(), FAILED).scalar_subquery().label("waiting"),
         select(func.count(Mail.id)).where(GIVEN_UP).scalar_subquery().label("given_up"),
     )
 )
 
-# Why the last one was not sent that was asked for.
+# Why one was not sent: of those that are tried again, if there are any, the last that was asked for.
 LAST_ERROR: Final = Statement(
     select(Mail.error)
-    .where(Mail.sent_at.is_(None), Mail.error != literal_column("''"))
-    .order_by(Mail.created_at.desc())
+    .where(Mail.sent_at.is_(None), FAILED)
+    .order_by(Mail.due_at.is_(None), Mail.created_at.desc())
     .limit(1)
 )
 
@@ -101,10 +103,17 @@ async def usable(session: AsyncSession, mail_id: UUID, kinds: Collection[Kind]) 
     return None if row is None else (row[0], row[1])
 
 
+async def note_failure(session: AsyncSession, mail_id: UUID, *, error: str, delay: timedelta | None) -> None:
+    """Note why a mail was not sent, and when it is tried again, if ever; not if its link was ended meanwhile."""
+    due_at = None if delay is None else func.now() + delay
+    statement = update(Mail).where(Mail.id == mail_id, Mail.due_at.is_not(None)).values(due_at=due_at, error=error)
+    await session.execute(statement.execution_options(synchronize_session=False))
+
+
 async def uninvite(session: AsyncSession, address: str) -> None:
-    """End the links by which an account with an address would be made."""
+    """End the links by which an account with an address would be made, for good."""
     links = (Mail.address == address, Mail.kind.in_(("register", "invite")), Mail.used_at.is_(None))
-    await session.execute(update(Mail).where(*links).values(due_at=None, expires_at=func.now()))
+    await session.execute(update(Mail).where(*links).values(due_at=None, used_at=func.now()))
 
 
 async def use(session: AsyncSession, mail_id: UUID) -> bool:

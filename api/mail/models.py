@@ -47,11 +47,11 @@ class Mail(Base):
     minute: Mapped[int]
     # Whose account it is about. Of what nobody with an account asked for, the worker looks whether there is one.
     user_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
-    # What an invitation promises, and who promised it.
+    # What an invitation promises, and who promised it; where somebody asked from; in which session.
     detail: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'::jsonb"))
     request_id: Mapped[str] = mapped_column(server_default="")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    # When a worker may take it; null: it was sent, or given up.
+    # When a worker may take it; null: it was sent, or given up, or is for nobody, or its link was ended.
     due_at: Mapped[datetime | None] = mapped_column(server_default=func.now())
     attempts: Mapped[int] = mapped_column(server_default=text("0"))
     error: Mapped[str] = mapped_column(server_default="")

@@ -41,7 +41,7 @@ PAUSE: Final = 1.0
 LAST: Final = 5.0
 FIRST_DELAY: Final = 15
 LONGEST_DELAY: Final = 3600
-# What is not sent, for whoever counts it.
+# What is not sent, for whoever counts it: statements are for services alone.
 NOT_SENT: Final = crud.NOT_SENT
 # Where a link of each kind leads.
 PAGES: Final = {
@@ -202,10 +202,10 @@ class Worker:
         self.tally.last_error = str(error)
         then = "it is given up" if is_over else f"tried again in {delay} seconds"
         log.warning("mail %s (%s) was not sent: %s; %s", mail.id, mail.kind, error, then)
-        due_at = None if is_over else func.now() + timedelta(seconds=delay)
         try:
             async with self._runtime.transaction() as session:
-                await crud.change(session, mail.id, due_at=due_at, error=str(error))
+                later = None if is_over else timedelta(seconds=delay)
+                await crud.note_failure(session, mail.id, error=str(error), delay=later)
         except Exception as unnoted:  # noqa: BLE001 - one mail ends no other; it is due when its lease is over
             log.warning("mail %s: %s", mail.id, getattr(unnoted, "detail", repr(unnoted)))
 

@@ -113,6 +113,8 @@ class AccountLinks:
                         await RoleService(session, inviter).grant_role(str(made.user.id), role)
                 except ApictlError:
                     raise InvalidLink("The invitation does not hold any more", hint="ask for another") from None
+            # The others that wait for this address are for nobody any more, whatever becomes of the account.
+            await crud.uninvite(session, mail.address)
             user = await users.by_id(session, made.user.id, lock=True)
             assert user is not None  # noqa: S101 - made above
             return await self._verified(session, actor, user, "user.verify_email")
@@ -144,14 +146,15 @@ class AccountLinks:
             if mail.kind == "verify":
                 return await self._verified(session, actor, locked, "user.verify_email")
             # Whoever asked for it may have been let out of the account meanwhile.
-            if await tokens.identity(session, UUID(mail.detail["session_id"]), locked.id) is None:
+            asked_in = mail.detail.get("session_id")
+            if asked_in is None or await tokens.identity(session, UUID(asked_in), locked.id) is None:
                 raise InvalidLink
             # To the address that will log nobody in any more.
             await crud.add(session, "changed", user.email or "", user_id=locked.id)
             try:
                 return await self._verified(session, actor, locked, "user.change_email", email=mail.address)
             except IntegrityError:
-                raise EmailTaken.by(mail.address) from None
+                raise EmailTaken.of(mail.address) from None
 
     async def _found(self, token: str, *kinds: Kind) -> tuple[Mail, User | None]:
         """Return the mail that a link is from: nothing is hashed for whoever has none that is good.
@@ -200,7 +203,7 @@ class AccountLinks:
     async def _inviter(self, session: AsyncSession, mail: Mail) -> Actor:
         """Return who invited, with what they may do now of what they might do then."""
         scopes = scopes_named(mail.detail["scopes"])
-        user_id, key_id = (one and UUID(one) for one in (mail.detail["by_id"], mail.detail["api_key_id"]))
+        user_id, key_id = (one and UUID(one) for one in (mail.detail["by_id"], mail.detail.get("api_key_id")))
         if user_id is not None:
             inviter = await users.by_id(session, user_id)
             scopes = NO_SCOPES if inviter is None else scopes & (await powers_of(session, inviter)).scopes

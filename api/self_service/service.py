@@ -74,7 +74,7 @@ class AccountMailService:
             role = found(await roles.by_name(self._session, name), name)
             self._actor.require_power_over(scopes_named(role.scopes))
         if await users.by_email(self._session, new.email) is not None:
-            raise EmailTaken.by(new.email, hint=f"they log in, or have a link sent: apictl send-reset {new.email}")
+            raise EmailTaken.of(new.email, hint=f"they log in, or have a link sent: apictl send-reset {new.email}")
         wanted = sorted(set(new.roles))
         detail = {
             "full_name": new.full_name,
@@ -87,10 +87,10 @@ class AccountMailService:
         }
         queued = await self._queue("invite", new.email, detail=detail)
         if not queued:
-            promised = (await crud.latest(self._session, "invite", new.email)).detail
-            if (promised["full_name"], promised["roles"]) != (new.full_name, wanted):
+            last = await crud.latest(self._session, "invite", new.email)
+            if last.used_at is not None or (last.detail["full_name"], last.detail["roles"]) != (new.full_name, wanted):
                 raise TooManyAttempts(
-                    f"{new.email} was invited in this very minute, with another name or other roles",
+                    f"{new.email} was invited in this very minute, by a link that is used, or to something else",
                     retry_after=60,
                     hint="wait a minute, and invite them again: whichever mail they follow decides",
                 )
@@ -151,7 +151,7 @@ class AccountMailService:
         if user.email == email:
             return Outcome(user, changed=False)
         # With it ends the link.
-        detail = {"session_id": str(self._actor.session_id)}
+        detail = {"session_id": None if self._actor.session_id is None else str(self._actor.session_id)}
         queued = await self._queue("change", email, user_id=user.id, detail=detail)
         if queued:
             await self._records.audit("user.send_email_change", user, email=email)

@@ -1,5 +1,6 @@
 """Who stands behind a bearer credential, now: an access token, or an API key."""
 
+import asyncio
 import hmac
 import logging
 import time
@@ -25,6 +26,8 @@ from api.urls import ip_of
 from api.users.accounts import account, handle, scopes
 from api.users.schemas import UserRead
 
+# Seconds that somebody waits, at most, for it to be noted that they were here.
+NOTING: Final = 1.0
 log: Final = logging.getLogger("apictl")
 
 
@@ -99,8 +102,9 @@ class Authentication:
 
     async def _note(self, statement: Statement, **values: Any) -> None:
         """Note a use, if that can be noted: a database that takes no writes, for now, can still be read."""
-        with suppress(ApictlError):
-            await self._runtime.direct.fetch(statement, **values)
+        with suppress(ApictlError, TimeoutError):
+            async with asyncio.timeout(NOTING):
+                await self._runtime.direct.fetch(statement, **values)
 
     async def _behind_session(self, claims: Claims, session_id: UUID, client: Client, *, used: bool) -> Bearer:
         row = await self._runtime.direct.look_up(crud.IDENTITIES, session_id)

@@ -30,7 +30,7 @@ class EmailTaken(ApictlError):
     title = "The e-mail address belongs to a user already"
 
     @classmethod
-    def by(cls, email: str | None, *, hint: str | None = None) -> Self:
+    def of(cls, email: str | None, *, hint: str | None = None) -> Self:
         """Return that an address is in use."""
         return cls(f"The e-mail address {email} belongs to a user already", hint=hint)
 
@@ -86,7 +86,7 @@ class UserService:
         if created is not None:
             return Outcome(created, changed=True, created=True)
         if if_exists == "fail":
-            raise EmailTaken.by(
+            raise EmailTaken.of(
                 new.email,
                 hint="if_exists (--if-exists) skip takes the user as they are; update sets their name",
             )
@@ -198,7 +198,7 @@ class UserService:
                 return await self._records.change("user.update", user, **values)
         except IntegrityError:
             # The unique index decides, also between two at once; it is the only constraint that an update can break.
-            raise EmailTaken.by(changes.email) from None
+            raise EmailTaken.of(changes.email) from None
 
     async def update_profile(self, full_name: str, *, if_version: int | None = None) -> Outcome:
         """Change the actor's own name.
@@ -304,10 +304,11 @@ class UserService:
         user = await self._records.lock(ref, if_version=if_version, guard_superusers=True)
         await self._records.require_power_over(user)
         await self._records.keep_a_superuser(user)
-        await crud.remove(self._session, user.id)
         if user.email is not None:
-            # Who is to have no account is invited to none.
+            # Who is to have no account is invited to none. Before the row is gone: whoever makes the account anew at
+            # this moment holds the mail, and waits for the row.
             await mails.uninvite(self._session, user.email)
+        await crud.remove(self._session, user.id)
         await self._records.audit("user.delete", user, user=user.handle)
         return user
 

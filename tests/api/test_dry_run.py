@@ -77,6 +77,8 @@ async def test_a_migration_is_undone(
         "'dry-run'",
         "dryrun",
         "dry run",
+        '{"dry-run":true}',
+        "true dry-run wait=1",
     ],
 )
 async def test_in_whatever_form(admin: httpx2.AsyncClient, wish: str) -> None:

@@ -46,6 +46,10 @@ def small(asked: list[str]) -> Application:
     async def big() -> PlainTextResponse:
         return PlainTextResponse("x" * (32 << 20))
 
+    @app.post("/early")
+    async def early() -> str:
+        return "It was not read."
+
     @app.post("/names")
     async def names(request: Request) -> list[str]:
         await request.body()
@@ -264,24 +268,37 @@ async def test_what_is_behind_a_body_is_no_header(port: int) -> None:
 
 
 ENDLESS: Final = {
-    "fields of a trailer": (b"0\r\n", b"X-Field: " + b"y" * 90 + b"\r\n"),
-    "one field": (b"0\r\nX-Field: ", b"y" * 1000),
-    "an extension": (b"1;", b"y" * 1000),
+    "fields of a trailer": (b"0\r\n", b"ab:cd\r\n", 431, "head-too-large"),
+    "one field": (b"0\r\nX-Field: ", b"y" * 1000, 400, "bad-request"),
+    "an extension": (b"1;", b"y" * 1000, 400, "bad-request"),
 }
+FORBIDDEN: Final = [b"Connection: close", b"Proxy-Connection: close", b"connection: x", b"Upgrade: h2c"]
+
+
+@pytest.mark.parametrize("field", FORBIDDEN)
+async def test_what_must_not_be_behind_a_body(port: int, field: bytes) -> None:
+    """The parser would end the connection with it, and swallow the next request, which may be another client's."""
+    head = b"POST / HTTP/1.1\r\n" + HOST + CHUNKED + b"\r\n2\r\n{}\r\n0\r\n"
+    problem(await exchange(port, head + field + b"\r\n\r\n" + LAST), 400, "bad-request")
+    said = await exchange(port, head.replace(b"POST /", b"POST /early"), field + b"\r\n\r\n" + LAST)
+    assert statuses(said)[:1] in ([200], [400])
+    assert len(statuses(said)) == 1
 
 
 @pytest.mark.parametrize("name", ENDLESS)
 async def test_what_is_around_a_body_has_a_size(port: int, name: str) -> None:
-    begin, more = ENDLESS[name]
+    """Whatever the size of the body, and also behind an answer for which nobody has read it."""
+    begin, more, status, code = ENDLESS[name]
+    head = b" HTTP/1.1\r\n" + HOST + CHUNKED + b"\r\n"
+    pieces = [more * (40_000 // len(more))] * 200
     before = peak()
-    head = b"POST / HTTP/1.1\r\n" + HOST + CHUNKED + b"\r\n2\r\n{}\r\n"
-    pieces = [more * 60] * (3000 if len(more) < 200 else 300)
-    said = await exchange(port, head + begin, *pieces)
-    problem(said, 400, "bad-request")
+    problem(await exchange(port, b"POST /" + head + b"2\r\n{}\r\n" + begin, *pieces), status, code)
+    body = b"100000\r\n" + b"x" * (1 << 20) + b"\r\n"
+    assert statuses(await exchange(port, b"POST /early" + head + body + begin, *pieces)) == [200]
     assert peak() - before <= 5 * 1024
     # Small chunks are a slow way to say something, and no more than that.
-    small = b"1\r\nx\r\n" * 60_000
-    assert statuses(await exchange(port, head + small + b"0\r\n\r\n", LAST)) == [200, 200]
+    small = b"POST /" + head + b"1\r\nx\r\n" * 60_000 + b"0\r\n\r\n"
+    assert statuses(await exchange(port, small, LAST)) == [200, 200]
 
 
 EXACT: Final = [

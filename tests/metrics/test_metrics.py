@@ -143,7 +143,7 @@ async def test_what_is_in_hand(runtime: Runtime, settings: Settings, database: a
             "VALUES (gen_random_uuid(), 'reset', 'a@example.com', $1, now() - make_interval(secs => $1::integer))",
             ago,
         )
-    await database.execute("UPDATE mails SET due_at = now() + interval '1 hour' WHERE minute = 90")
+    await database.execute("UPDATE mails SET due_at = now() + interval '1 hour', error = 'busy' WHERE minute = 90")
     await database.execute("UPDATE mails SET due_at = NULL, error = 'no such mailbox' WHERE minute = 180")
     metrics = Metrics(1, revision="abc", folder=None)
     async with metrics.kept(runtime, {"apictl_mails": NOT_SENT}), runtime.transaction() as session:
@@ -151,6 +151,9 @@ async def test_what_is_in_hand(runtime: Runtime, settings: Settings, database: a
         # A loop that is held is told of: nobody else runs in the meantime.
         time.sleep(0.3)  # noqa: ASYNC251 - the blocking is what is under test
         await until_lag(metrics)
+        async with asyncio.timeout(10):
+            while not metrics._read:
+                await asyncio.sleep(LOOK)
         samples = parsed(metrics.exposition())
     assert samples['apictl_pool_connections{pool="sessions",state="in_use"}'] == 1
     assert [samples[f'apictl_mails{{state="{state}"}}'] for state in ("late", "waiting", "given_up")] == [1, 1, 1]

@@ -215,10 +215,27 @@ async def test_whoever_is_deleted_is_not_invited_any_more(
     body = {"password": NEW_PASSWORD}
     assert (await client.post("/v1/auth/complete-registration", json=body | {"token": registered})).status_code == 201
     taken = await client.post("/v1/auth/complete-registration", json=body | {"token": invited})
-    assert (taken.status_code, taken.json()["code"]) == (409, "email-taken")
+    assert (taken.status_code, taken.json()["code"]) == (400, "invalid-link")
     (await admin.delete(f"/v1/users/{ADA}")).raise_for_status()
     ended = await client.post("/v1/auth/complete-registration", json=body | {"token": invited})
     assert (ended.status_code, ended.json()["code"]) == (400, "invalid-link")
+    # And to say in the same minute that they are, by a mail whose link is dead, would be untrue.
+    again = await admin.post("/v1/invitations", json={"email": ADA})
+    assert (again.status_code, again.json()["code"]) == (429, "too-many-attempts")
+
+
+async def test_a_mail_in_hand_whose_link_was_ended_is_not_sent_again(
+    admin: httpx2.AsyncClient, post: Post, database: asyncpg.Connection
+) -> None:
+    await admin.post("/v1/invitations", json={"email": ADA})
+    post.server.hold, post.server.answer = asyncio.Event(), "451 later"
+    sending = asyncio.create_task(post.comes())
+    await asyncio.wait_for(post.server.held.wait(), 20)
+    await admin.post("/v1/users", json={"email": ADA})
+    (await admin.delete(f"/v1/users/{ADA}")).raise_for_status()
+    post.server.hold.set()
+    await sending
+    assert await database.fetchval("SELECT due_at FROM mails") is None
 
 
 async def test_a_key_that_is_revoked_has_invited_nobody(
@@ -239,6 +256,13 @@ async def test_a_key_that_is_revoked_has_invited_nobody(
         for token in tokens
     ]
     assert [answer.status_code for answer in answers] == [400, 201]
+    await admin.post("/v1/roles", json={"name": "support", "scopes": []})
+    await later(database)
+    (await client.post("/v1/invitations", json={"email": BOB, "roles": ["support"]})).raise_for_status()
+    body = {"token": await post.token("register"), "password": NEW_PASSWORD}
+    assert (await client.post("/v1/auth/complete-registration", json=body)).status_code == 201
+    by = await database.fetchval("SELECT api_key_id FROM audit_entries WHERE action = 'user.grant_role'")
+    assert str(by) == issued[1]["id"]
 
 
 async def test_two_who_want_one_address_have_a_mail_each(
