@@ -12,20 +12,18 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.routing import RouteContext, iter_route_contexts
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.core import logs
+from api.core import bodies, logs
 from api.core.deadlines import Deadlines
-from api.core.errors import ApictlError, BadRequest, BodyTooLarge, InvalidInput, RequestTimeout, RouteNotFound
+from api.core.errors import ApictlError, InvalidInput, RouteNotFound
 from api.core.headers import Headers
 from api.core.hosts import Hosts
 from api.core.plans import NoPlanError, Plan
 from api.core.problems import response
-from api.core.refusals import RequestTooSlow
 from api.core.watch import watched
 
 REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -112,7 +110,7 @@ class Front:
         state.update(request_id=text, has_body=has_body, is_coming=False)
         if has_body or host not in self._known or b"%" in scope["raw_path"]:
             most = self._app.long_bodies.get((scope["method"], scope["path"]), self._app.max_body_bytes)
-            refused = self._host(scope, host) or self._body(scope, length, coding, most) or odd_path(scope)
+            refused = self._host(scope, host) or bodies.refusal(scope, length, coding, most) or odd_path(scope)
             if refused is not None:
                 answered: Response = response(refused, scope)
                 if has_body:
@@ -121,7 +119,7 @@ class Front:
                 await self._whole(answered, request_id, scope)(scope, receive, send)
                 return
             if has_body:
-                receive = counted(receive, most, state)
+                receive = bodies.counted(receive, most, state)
         found = None if self._app.dependency_overrides else self._plans.find(scope)
         if found is None:
             await self._go_the_usual_way(scope, receive, send, request_id)
@@ -140,7 +138,7 @@ class Front:
         except asyncio.CancelledError:
             if not deadlines.ended(task):
                 raise
-            answered = response(cut_off(scope), scope)
+            answered = response(bodies.cut_off(scope), scope)
         except Exception as error:
             deadlines.ended(task)
             handle, is_known = self._handler(error)
@@ -169,7 +167,7 @@ class Front:
         except asyncio.CancelledError:
             if not deadlines.ended(task):
                 raise
-            await response(cut_off(scope), scope)(scope, receive, mark)
+            await response(bodies.cut_off(scope), scope)(scope, receive, mark)
         finally:
             deadlines.ended(task)
 
@@ -178,19 +176,6 @@ class Front:
         if host in self._known or (host is None and scope.get("http_version") != "1.1"):
             return None
         return self._app.hosts.refusal(host or b"")
-
-    @staticmethod
-    def _body(scope: Scope, length: bytes | None, coding: bytes | None, most: int) -> ApictlError | None:
-        """Return why a body is not even read; None if it is."""
-        if coding is not None and (
-            length is not None or coding.lower() != b"chunked" or scope.get("http_version") == "1.0"
-        ):
-            # Who stands in front may have found its end elsewhere (RFC 9112, section 6.3).
-            return BadRequest("Only Content-Length, or only Transfer-Encoding: chunked, may say where the body ends")
-        # By its length first: a number of thousands of digits is none that int() would take.
-        if length is not None and (len(length) > 12 or not length.isdigit() or int(length) > most):
-            return BodyTooLarge(f"The body may have at most {most} bytes")
-        return None
 
     def _whole(self, answered: Response, request_id: bytes, scope: Scope) -> Response:
         """Return an answer with what every answer has."""
@@ -224,32 +209,6 @@ class Front:
             if kind in handlers:
                 return handlers[kind], kind is not Exception
         raise error
-
-
-def counted(receive: Receive, most: int, state: dict[str, Any]) -> Receive:
-    """Return a `receive` that ends when more has come than may, declared or not; and notes when all of it has come.
-
-    FastAPI has a limit of its own, but answers in plain text, outside the one form of failure.
-    """
-    seen = 0
-
-    async def count() -> Message:
-        nonlocal seen
-        state["is_coming"] = True
-        message = await receive()
-        seen += len(message.get("body", b""))
-        if seen > most:
-            # FastAPI takes any other exception here for a body that it cannot parse.
-            raise HTTPException(413, headers={"Connection": "close"})
-        state["is_coming"] = message.get("more_body", False)
-        return message
-
-    return count
-
-
-def cut_off(scope: Scope) -> ApictlError:
-    """Return why a request has no answer in time: the client's body did not come, or it is our own affair."""
-    return RequestTooSlow("Its body did not come in time") if scope["state"]["is_coming"] else RequestTimeout()
 
 
 def odd_path(scope: Scope) -> ApictlError | None:

@@ -30,9 +30,9 @@ from api.tokens import crud as tokens
 from api.tokens.authentication import Client
 from api.users import crud as users
 from api.users.models import User
-from api.users.records import UserRecords, powers_of
+from api.users.records import EmailTaken, UserRecords, powers_of
 from api.users.schemas import UserCreate
-from api.users.service import EmailTaken, UserService
+from api.users.service import UserService
 
 log: Final = logging.getLogger("apictl")
 

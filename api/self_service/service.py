@@ -19,8 +19,7 @@ from api.self_service.schemas import InvitationCreate, InvitationRead
 from api.throttle.service import Throttle, TooManyAttempts
 from api.users import crud as users
 from api.users.models import User
-from api.users.records import Outcome, UserRecords, require_active, require_person
-from api.users.service import EmailTaken
+from api.users.records import EmailTaken, Outcome, UserRecords, require_active, require_person
 
 ACTIONS: Final = {"reset": "user.send_reset", "verify": "user.send_verification"}
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Self
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -30,6 +30,19 @@ class UserNotFound(ApictlError):
     code = "user-not-found"
     title = "There is no such user"
     default_hint = "apictl list-users shows who there is, list-service-accounts the machines"
+
+
+class EmailTaken(ApictlError):
+    """Another user has the address, in some spelling of it."""
+
+    kind = Kind.CONFLICT
+    code = "email-taken"
+    title = "The e-mail address belongs to a user already"
+
+    @classmethod
+    def of(cls, email: str | None, *, hint: str | None = None) -> Self:
+        """Return that an address is in use."""
+        return cls(f"The e-mail address {email} belongs to a user already", hint=hint)
 
 
 class WrongPassword(ApictlError):

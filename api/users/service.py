@@ -1,7 +1,7 @@
 """The rules about users, the same behind both doors."""
 
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.audit.noting import entry
 from api.core.actor import ALL_SCOPES, Actor, Scope
 from api.core.direct import Direct
-from api.core.errors import ApictlError, Kind, NotAuthenticated
+from api.core.errors import NotAuthenticated
 from api.core.ids import uuid7
 from api.core.passwords import Passwords
 from api.mail import crud as mails
@@ -18,21 +18,8 @@ from api.tokens import crud as tokens
 from api.users import crud
 from api.users.accounts import account
 from api.users.models import User
-from api.users.records import Outcome, UserNotFound, UserRecords, powers_of, require_person
+from api.users.records import EmailTaken, Outcome, UserNotFound, UserRecords, powers_of, require_person
 from api.users.schemas import IfExists, UserCreate, UserRead, UserUpdate
-
-
-class EmailTaken(ApictlError):
-    """Another user has the address, in some spelling of it."""
-
-    kind = Kind.CONFLICT
-    code = "email-taken"
-    title = "The e-mail address belongs to a user already"
-
-    @classmethod
-    def of(cls, email: str | None, *, hint: str | None = None) -> Self:
-        """Return that an address is in use."""
-        return cls(f"The e-mail address {email} belongs to a user already", hint=hint)
 
 
 class UserService:
