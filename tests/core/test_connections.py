@@ -413,7 +413,8 @@ async def test_five_hundred_slow_clients(apictl: Apictl, environment: dict[str, 
         async with httpx2.AsyncClient(base_url=server.url, trust_env=False, timeout=30) as http:
             while not gone.done():
                 asked = asyncio.get_running_loop().time()
-                assert (await http.get("/health/ready")).status_code == 200
+                ready = await http.get("/health/ready")
+                assert ready.status_code == 200, ready.text
                 took.append(asyncio.get_running_loop().time() - asked)
                 await asyncio.sleep(0.005)
         lasted = asyncio.get_running_loop().time() - started
