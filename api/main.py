@@ -1,5 +1,6 @@
 """The application: every feature's router, one line each, and what the process opens and closes."""
 
+import asyncio
 import importlib.util
 import logging
 import os
@@ -9,6 +10,7 @@ from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
+import orjson
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html, get_swagger_ui_oauth2_redirect_html
 from fastapi.openapi.utils import get_openapi
@@ -151,6 +153,7 @@ def create_app(settings: Settings | None = None, *, announce: bool = True) -> Fa
         allowed_hosts=listed(settings.allowed_hosts),
         lifespan=lifespan,
         docs_url=None,
+        openapi_url=None,
         redoc_url=None,
         # A redirect would drop the Authorization header on the way.
         redirect_slashes=False,
@@ -225,6 +228,15 @@ def install_docs(app: FastAPI) -> None:
     async def index() -> RedirectResponse:
         # The address that a person clicks first.
         return RedirectResponse("/docs")
+
+    written: list[bytes] = []
+
+    # Not FastAPI's own, which makes it in everybody's time, and writes its 200 KB anew for each who asks.
+    @app.get("/openapi.json", include_in_schema=False, name="openapi")
+    async def openapi_document() -> Response:
+        if not written:
+            written.append(orjson.dumps(await asyncio.to_thread(app.openapi)))
+        return Response(written[0], media_type="application/json")
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:

@@ -61,8 +61,8 @@ SECONDS: Final = {
     Phase.HEAD: 8.0,
     Phase.BODY: 8.0,
     Phase.ANSWER: float("inf"),
-    Phase.READER: 8.0,
-    Phase.REST: 5.0,
+    Phase.READER: 6.0,
+    Phase.REST: 4.0,
     Phase.IDLE: 10.0,
     Phase.IDLE_PROXY: 75.0,
 }
@@ -99,7 +99,7 @@ class Protocol(HttpToolsProtocol):
         super().connection_made(Together(transport, self.loop, self.ends))  # type: ignore[arg-type]  # see above
         if self.server_state not in SWEPT:
             SWEPT.add(self.server_state)
-            sweep(self.loop, self.server_state)
+            sweep(self.loop, self.server_state, self.loop.time())
 
     def data_received(self, data: bytes) -> None:
         """Read on."""
@@ -214,18 +214,15 @@ class Protocol(HttpToolsProtocol):
         self.transport.write(written(error, request_id))
         self.transport.close()
 
-    def look(self) -> None:
-        """Close the connection, if its client takes too long.
-
-        A look is a second, however late it is: while we hang, or the machine sleeps, nobody else is slow.
-        """
+    def look(self, seconds: float) -> None:
+        """Close the connection, if its client takes too long: so many seconds are over since the last look."""
         unread = self.transport.get_write_buffer_size()
         phase = self._phase_now(unread)
         moved = self.transport.written - unread if phase is Phase.READER else self._size
         if phase is not self._phase or (self.scope is not self._of and phase is not Phase.READER):
             self._phase, self._of, self._left = phase, self.scope, SECONDS[phase]
         else:
-            self._left -= SECOND
+            self._left -= seconds
             if phase in {Phase.BODY, Phase.READER}:
                 self._left = min(SECONDS[phase], self._left + (moved - self._moved) / LEAST_RATE)
         self._moved = moved
@@ -265,12 +262,15 @@ class Protocol(HttpToolsProtocol):
         return getattr(self.cycle, "response_complete", True)
 
 
-def sweep(loop: asyncio.AbstractEventLoop, state: ServerState) -> None:
-    """Look at every connection now, and once a second from now on."""
-    loop.call_later(SECOND, sweep, loop, state)
+def sweep(loop: asyncio.AbstractEventLoop, state: ServerState, last: float) -> None:
+    """Look at every connection now, and once a second from now on; `last` is when that was done before."""
+    now = loop.time()
+    loop.call_later(SECOND, sweep, loop, state, now)
+    # While we hang, or the machine sleeps, nobody else is slow.
+    seconds = min(now - last, 2 * SECOND)
     for connection in list(state.connections):
         if isinstance(connection, Protocol):
-            connection.look()
+            connection.look(seconds)
 
 
 def written(error: ApictlError, request_id: str) -> bytes:
