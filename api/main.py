@@ -1,6 +1,5 @@
 """The application: every feature's router, one line each, and what the process opens and closes."""
 
-import asyncio
 import importlib.util
 import logging
 import os
@@ -231,11 +230,12 @@ def install_docs(app: FastAPI) -> None:
 
     written: list[bytes] = []
 
-    # Not FastAPI's own, which makes it in everybody's time, and writes its 200 KB anew for each who asks.
+    # Not FastAPI's own, which writes its 200 KB anew for each who asks. Made when somebody first asks, in no thread of
+    # its own: FastAPI's caches of a route's fields, which requests use too, do not stand two at once.
     @app.get("/openapi.json", include_in_schema=False, name="openapi")
     async def openapi_document() -> Response:
         if not written:
-            written.append(orjson.dumps(await asyncio.to_thread(app.openapi)))
+            written.append(orjson.dumps(app.openapi()))
         return Response(written[0], media_type="application/json")
 
     @app.get("/docs", include_in_schema=False)
