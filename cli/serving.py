@@ -45,11 +45,10 @@ def listen(call: Call, host: str | None, port: int | None) -> "list[socket.socke
     beside = call.settings.metrics_port
     if beside is None:
         return [found]
-    # Also at another address: what comes in at that port is answered with the numbers.
     if beside == found.getsockname()[1]:
-        raise BadSettings(
-            f"APICTL_METRICS_PORT is {beside}, which requests come to", hint="choose another for one of them"
-        )
+        from api.core.metrics import port_clash
+
+        raise port_clash(beside)
     return [found, bound(call.settings.metrics_host, beside, "APICTL_METRICS_PORT, APICTL_METRICS_HOST")]
 
 

@@ -20,7 +20,7 @@ import orjson
 
 from api import __version__
 from api.core.direct import CONNECTIONS, Statement
-from api.core.errors import ApictlError
+from api.core.errors import ApictlError, BadSettings
 from api.core.logs import METHODS
 from api.core.runtime import Runtime
 
@@ -63,6 +63,11 @@ ALERTED_OUTCOMES: Final = ("granted", "invalid-grant", "too-many-attempts")
 # Of several processes, the greatest is meant, and not the sum.
 GREATEST: Final = ("apictl_loop_lag_max_seconds", "apictl_build_info", "apictl_mails")
 Samples = dict[str, float]
+
+
+def port_clash(port: int) -> BadSettings:
+    """Return that the port of the numbers is that of requests, at whatever address: who comes there is shown them."""
+    return BadSettings(f"APICTL_METRICS_PORT is {port}, which requests come to", hint="choose another for one of them")
 
 
 class Histogram:

@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from api.config import Settings
 from api.core.errors import ApictlError, BadSettings
+from api.core.metrics import port_clash
 from api.core.secret_key import load_secret_key
 from api.core.spans import provider_of
 from api.doctor.schemas import Check
@@ -67,13 +68,7 @@ def metrics(settings: Settings) -> Check:
     if port is None:
         return Check(name="metrics", status="ok", detail="none: APICTL_METRICS_PORT is not set")
     if port == settings.listen_port != 0:
-        return Check(
-            name="metrics",
-            status="fail",
-            detail=f"APICTL_METRICS_PORT is {port}, which requests come to",
-            hint="choose another for one of them",
-            code=BadSettings.code,
-        )
+        return failed("metrics", port_clash(port))
     return Check(name="metrics", status="ok", detail=f"on port {port}")
 
 
