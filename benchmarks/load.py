@@ -29,7 +29,8 @@ class Request:
         path: The path with its query.
         method: The method.
         tokens: Bearer tokens that take turns; none: no header.
-        body: What is sent; `{n}` in it is another number each time, `{token}` one of `rotating`.
+        body: What is sent; `{n}` in it is another number each time, `{turn}` goes round from 2 to 65, and `{token}` is
+            one of `rotating`.
         content_type: Of the body.
         rotating: Refresh tokens, each of which is good once; the answer has the next one.
         expect: A part of every right answer's body.

@@ -304,3 +304,19 @@ async def test_the_progress_of_a_long_one(
     problem = json.loads(ended.err)
     assert (ended.code, len(problem["errors"])) == (5, 50)
     assert problem["detail"].startswith("60 places do not hold: entry ")
+
+
+async def test_the_last_link_is_found_by_its_index(database: asyncpg.Connection) -> None:
+    """A connection keeps a plan: one from when there were few links must not read them all when there are many."""
+    await database.fetchval(ENTRY, "x")
+    await database.execute("ANALYZE audit_links")
+    for _ in range(10):
+        await database.fetchval(ENTRY, "x")
+    await database.execute(
+        "DO $$ BEGIN FOR n IN 1..500 LOOP INSERT INTO audit_entries (id, actor, door, action, target, detail, "
+        "request_id) VALUES (gen_random_uuid(), 'x', 'cli', 'user.create', 'user', '{}', ''); END LOOP; END $$"
+    )
+    await database.execute("SELECT pg_stat_force_next_flush()")
+    read = await database.fetchval("SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'audit_links'")
+    # What ANALYZE reads is not counted.
+    assert read < 100

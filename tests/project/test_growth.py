@@ -15,6 +15,7 @@ import httpx2
 from fastapi import FastAPI
 
 from api.core.pagination import Cursor
+from api.tokens import crud as tokens
 from api.users.models import User
 from tests.conftest import SUPERUSER
 from tests.support.cases import cases
@@ -63,6 +64,7 @@ LISTS: Final = [
     *(f"/v1/audit?{which}" for which in ("target=signing_key", "door=cli", "outcome=refused", "request_id=r999")),
     f"/v1/audit?target_id={UUID(int=0)}",
 ]
+CUSTOM_PLANS: Final = "SELECT custom_plans FROM pg_prepared_statements WHERE statement = $1"
 # Rows that a page of fifty may touch: those that it shows, one more, their owners, and some that a filter leaves out.
 TOUCHED: Final = 51 * 2 * 10
 
@@ -104,6 +106,22 @@ async def test_a_page_costs_what_is_on_it(
                 if touched(found) > TOUCHED:
                     dear.append((each, touched(found)))
     assert dear == [], "\n".join(map(str, dear))
+
+
+async def test_who_is_asking_is_planned_once(
+    app: FastAPI, admin: httpx2.AsyncClient, database: asyncpg.Connection
+) -> None:
+    """PostgreSQL tries five plans for the values that it is given before it keeps one for all."""
+    await database.execute(FILL.replace("$rows", str(ROWS)))
+    await database.execute("VACUUM ANALYZE")
+    for _ in range(30):
+        assert (await admin.get("/v1/users/me")).status_code == 200
+    planned = [
+        await connection.fetchval(CUSTOM_PLANS, tokens.IDENTITIES.text) or 0
+        for connection in app.state.runtime.direct._idle
+    ]
+    # More than one connection has been needed, where somebody reads the keys at that moment.
+    assert max(planned) == 5
 
 
 async def test_whatever_refers_to_a_row_is_found_by_an_index(database: asyncpg.Connection) -> None:
