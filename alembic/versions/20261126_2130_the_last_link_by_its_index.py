@@ -1,7 +1,7 @@
 """The last link of a chain is found by its index, however few there were when PostgreSQL made its plan.
 
-A connection keeps the plan that it made. Made by statistics of a few links, that was to read them all, and so it
-remained while they became a hundred thousand, until autovacuum came by.
+A connection keeps its plans. One that was made of a few links was to read them all, and stayed so while they became a
+hundred thousand, until autovacuum came by.
 """
 
 from collections.abc import Sequence
