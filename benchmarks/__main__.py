@@ -54,6 +54,13 @@ def hash_rate(seconds: float) -> float:
     return float(ended.stdout)
 
 
+async def vacuumed(place: Place) -> None:
+    """Have PostgreSQL clean up, and look at how much there is of everything."""
+    connection = await asyncpg.connect(place.database_url)
+    await connection.execute("VACUUM ANALYZE", timeout=600)
+    await connection.close()
+
+
 async def make_database(url: str, name: str) -> str:
     """Make a database on the server that the URL names, and return its own."""
     connection = await asyncpg.connect(url)
@@ -104,7 +111,7 @@ def measure(everybody: list[Contender], folder: Path, *, rounds: int, seconds: f
                 results.setdefault((workload, one.name), []).append(found)
             if workload == "W3":
                 rate = hash_rate(seconds)
-                results.setdefault((workload, report.HASHES), []).append(Load(rate, 0, 0, 0))
+                results.setdefault((workload, report.HASHES), []).append(Load(rate, 0, 0))
             print(f"\rround {number + 1} of {rounds}: {workload} ", end="", flush=True)
     print()
     return results
@@ -118,10 +125,20 @@ def bounded(
     small = Place(asyncio.run(make_database(url, "small")), folder, min(1000, users))
     asyncio.run(seeded(small, settings_of_ours(small)))
     place = Place(urlsplit(url)._replace(path="/ours").geturl(), folder, users)
+    # After all that was written: what is compared is how many users there are.
+    asyncio.run(vacuumed(place))
     found = []
     everything = chain(
-        # Each takes a minute: too long for the short form.
-        [] if short else bounds(limit, one, place, small, folder, rounds=rounds, seconds=seconds, requests=100_000),
+        bounds(
+            limit,
+            one,
+            place,
+            small,
+            folder,
+            rounds=rounds,
+            seconds=seconds,
+            requests=1000 if short else 100_000,
+        ),
         # At last: it empties the table.
         bulk(small, rounds=rounds, rows=users),
     )
@@ -144,8 +161,6 @@ def loaded(one: Contender, workload: str, folder: Path, seconds: float) -> Load:
         found = load(one.url, request, folder, seconds=length, connections=connections)
         if found.rotating:
             request = one.requests[workload] = replace(request, rotating=found.rotating)
-        if found.wrong:
-            raise CannotMeasure(f"{one.name} gave {found.wrong} wrong answers to {workload}", hint=f"see {folder}")
     return found
 
 

@@ -28,7 +28,7 @@ SELECT gen_random_uuid(), 'user' || n || '@example.com', 'User Number ' || n,
        (SELECT password_hash FROM users WHERE email = $2), now() - n * '1 s'::interval
 FROM generate_series(2, $1::int) AS n
 """
-# What every request asks costs what it does with as many as a year leaves behind.
+# How PostgreSQL plans what every request asks hangs on how many there are.
 SESSIONS: Final = """
 INSERT INTO sessions (id, user_id, expires_at) SELECT gen_random_uuid(), id, now() + '1 d'::interval FROM users
 """
@@ -101,6 +101,16 @@ def ours(place: Place, *, workers: int = 1) -> Iterator[Contender]:
         form_type = "application/x-www-form-urlencoded"
         new = '{"email": "new{n}@example.com"}'
 
+        def pages(headers: dict[str, str]) -> tuple[str, ...]:
+            found = [""]
+            for _ in range(ASKING - 1):
+                following = asked("GET", f"{url}/v1/users?limit=50{found[-1]}", headers=headers)["next_cursor"]
+                if following is None:
+                    break
+                found.append(f"&cursor={following}")
+            # The last one may have no other after it, which is how an answer is known to be right.
+            return tuple(found[: max(1, len(found) - 1)])
+
         def renew() -> dict[str, Request]:
             form = {"grant_type": "password", "username": ADMIN, "password": PASSWORD}
             admin = asked("POST", f"{url}/v1/auth/token", data=form)["access_token"]
@@ -114,6 +124,7 @@ def ours(place: Place, *, workers: int = 1) -> Iterator[Contender]:
             return {
                 "W1": Request("/v1/users/me", tokens=tokens, expect='"email":"user'),
                 "W2": Request("/v1/users?limit=50", tokens=(admin,), expect='"next_cursor":"'),
+                "W2p": Request("/v1/users?limit=50", tokens=(admin,), pages=pages(headers), expect='"next_cursor":"'),
                 "W4h": Request("/v1/users", "POST", tokens=(admin,), body=new, status=201, expect='"email":"new'),
                 "W5": Request(
                     "/v1/auth/token", "POST", body=refresh, content_type=form_type, rotating=rotating,
@@ -133,8 +144,8 @@ def ours(place: Place, *, workers: int = 1) -> Iterator[Contender]:
         )
 
 
-async def limit_tokens(place: Place, secret: str) -> tuple[list[str], list[str]]:
-    """Make sessions as ours has them, and return access and refresh tokens for them."""
+async def limit_tokens(place: Place, secret: str) -> tuple[list[str], list[str], tuple[str, ...]]:
+    """Make sessions as ours has them, and return access and refresh tokens for them; and where pages of users begin."""
     connection = await asyncpg.connect(place.database_url)
     users = [
         row["id"] for row in await connection.fetch("SELECT id FROM users WHERE email LIKE 'user%' LIMIT $1", ROTATING)
@@ -143,17 +154,21 @@ async def limit_tokens(place: Place, secret: str) -> tuple[list[str], list[str]]
     await connection.executemany(
         "INSERT INTO sessions (id, user_id, expires_at) VALUES ($1, $2, now() + '1 d'::interval)", sessions
     )
+    ordered = await connection.fetch("SELECT created_at, id FROM users ORDER BY created_at, id LIMIT $1", 50 * ASKING)
+    pages = ("", *(f"{row['created_at'].isoformat()},{row['id']}" for row in ordered[49:-1:50]))
     await connection.close()
 
     def sign(**claims: Any) -> str:
         return jwt.encode({"exp": 2**31, **claims}, secret, algorithm="HS256")
 
     access = [sign(sub=str(user)) for _, user in sessions[:ASKING]]
-    return access, [sign(sid=str(session), rotation=0) for session, _ in sessions]
+    return access, [sign(sid=str(session), rotation=0) for session, _ in sessions], pages
 
 
 @contextmanager
-def limit(place: Place, access: list[str], refresh: list[str], secret: str) -> Iterator[Contender]:
+def limit(
+    place: Place, access: list[str], refresh: list[str], pages: tuple[str, ...], secret: str
+) -> Iterator[Contender]:
     """L1: raw ASGI."""
     port = free_port()
     variables = {"BENCH_DATABASE_URL": place.database_url, "BENCH_SECRET": secret}
@@ -166,6 +181,7 @@ def limit(place: Place, access: list[str], refresh: list[str], secret: str) -> I
             {
                 "W1": Request("/me", tokens=tuple(access), expect='"email":"user'),
                 "W2": Request("/users", tokens=(access[0],), expect='"email":"user'),
+                "W2p": Request("/users?", tokens=(access[0],), pages=pages, expect='"email":"user'),
                 "W4h": Request("/users", "POST", tokens=(access[0],), body=new, status=201, expect='"email":"new'),
                 "W5": Request(
                     "/refresh", "POST", body='{"refresh_token": "{token}"}', rotating=tuple(refresh),

@@ -6,6 +6,7 @@ believes its tokens: a session that was ended, or a user who was deactivated, go
 
 import os
 import secrets
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -20,6 +21,7 @@ COLUMNS: Final = (
 )
 ME: Final = f"SELECT {COLUMNS} FROM users WHERE id = $1"  # noqa: S608 - no value is in it
 LIST: Final = f"SELECT {COLUMNS} FROM users WHERE kind = 'person' ORDER BY created_at, id LIMIT 51"  # noqa: S608
+PAGE: Final = LIST.replace("ORDER", "AND (created_at, id) > ($1, $2) ORDER")
 CREATE: Final = f"INSERT INTO users (id, email, password_hash) VALUES ($1, $2, $3) RETURNING {COLUMNS}"  # noqa: S608
 ROTATE: Final = (
     "UPDATE sessions SET rotation = rotation + 1, rotated_at = now() WHERE id = $1 AND rotation = $2 "
@@ -70,7 +72,8 @@ class Limit:
             new = orjson.loads(await read(receive))
             row = await self._pool.fetchrow(CREATE, uuid4(), new["email"], new.get("password_hash"))
             return 201, dumps(dict(row or {}))
-        rows = await self._pool.fetch(LIST)
+        at, _, after = scope["query_string"].decode().partition(",")
+        rows = await (self._pool.fetch(PAGE, datetime.fromisoformat(at), UUID(after)) if at else self._pool.fetch(LIST))
         return 200, dumps({"items": [dict(row) for row in rows[:50]], "next_cursor": None})
 
     async def _refresh(self, pool: asyncpg.Pool, body: bytes) -> tuple[int, bytes]:

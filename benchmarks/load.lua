@@ -24,7 +24,7 @@ function init(args)
       return math.random(0, 2 * pause)
     end
   end
-  tokens, rotating = lines(folder .. "/tokens"), lines(folder .. "/rotating")
+  tokens, pages, rotating = lines(folder .. "/tokens"), lines(folder .. "/pages"), lines(folder .. "/rotating")
   local file = io.open(folder .. "/body")
   body = file:read("*a")
   file:close()
@@ -33,10 +33,14 @@ function init(args)
   fixed = {}
   -- What does not change is written once.
   if body == "" then
-    for index, token in ipairs(#tokens > 0 and tokens or { "" }) do
-      fixed[index] = wrk.format(method, path, headers_of(token))
+    for index = 1, math.max(#tokens, #pages, 1) do
+      fixed[index] = wrk.format(method, path .. one_of(pages, index), headers_of(one_of(tokens, index)))
     end
   end
+end
+
+function one_of(list, index)
+  return #list > 0 and list[index % #list + 1] or ""
 end
 
 function headers_of(token)
@@ -62,7 +66,7 @@ function request()
     rotating[first] = nil
     first = first + 1
   end
-  return wrk.format(method, path, headers_of(#tokens > 0 and tokens[turn % #tokens + 1] or ""), sent)
+  return wrk.format(method, path, headers_of(one_of(tokens, turn)), sent)
 end
 
 function response(answered, headers, answer)

@@ -29,6 +29,7 @@ class Request:
         path: The path with its query.
         method: The method.
         tokens: Bearer tokens that take turns; none: no header.
+        pages: Ends of the path that take turns.
         body: What is sent; `{n}` in it is another number each time, `{turn}` goes round from 2 to 65, and `{token}` is
             one of `rotating`.
         content_type: Of the body.
@@ -40,6 +41,7 @@ class Request:
     path: str
     method: str = "GET"
     tokens: tuple[str, ...] = ()
+    pages: tuple[str, ...] = ()
     body: str | None = None
     content_type: str = "application/json"
     rotating: tuple[str, ...] = ()
@@ -54,14 +56,12 @@ class Load:
     Attributes:
         per_second: Right answers.
         p50: Milliseconds, as p99.
-        wrong: Answers that were not as expected, and connections that failed.
         rotating: The refresh tokens that are good now.
     """
 
     per_second: float
     p50: float
     p99: float
-    wrong: int
     rotating: tuple[str, ...] = field(default=(), repr=False)
 
 
@@ -83,13 +83,16 @@ def load(
     """Ask again and again for so long, over so many connections, and return what came of it.
 
     Each connection pauses for so many milliseconds before a request, on average.
+
+    Raises:
+        CannotMeasure: An answer was not as expected, or a connection failed.
     """
     plan = folder / "plan"
     plan.mkdir(exist_ok=True)
     left = plan / "left"
     left.unlink(missing_ok=True)
     # Files, because tokens do not belong on a command line.
-    for name, lines in (("tokens", request.tokens), ("rotating", request.rotating)):
+    for name, lines in (("tokens", request.tokens), ("pages", request.pages), ("rotating", request.rotating)):
         (plan / name).write_text("\n".join(lines))
     (plan / "body").write_text(request.body or "")
     arguments = [str(plan), request.method, request.path, request.content_type, str(request.status), request.expect]
@@ -102,10 +105,11 @@ def load(
         check=True,
     )
     found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    if found["wrong"]:
+        raise CannotMeasure(f"{url}{request.path} gave {found['wrong']} wrong answers", hint=f"see {folder}")
     return Load(
-        per_second=(found["requests"] - found["wrong"]) / found["seconds"],
+        per_second=found["requests"] / found["seconds"],
         p50=found["p50"],
         p99=found["p99"],
-        wrong=found["wrong"],
         rotating=tuple(left.read_text().split()) if request.rotating else (),
     )
