@@ -1,7 +1,7 @@
 """The last link of a chain is found by its index, however few there were when PostgreSQL made its plan.
 
-A connection keeps its plans. One that was made of a few links was to read them all, and stayed so while they became a
-hundred thousand, until autovacuum came by.
+A connection keeps its plans. One made while there were a few links read them all, and went on doing so until autovacuum
+came by, with a hundred thousand of them.
 """
 
 from collections.abc import Sequence

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 from uuid import UUID
@@ -16,7 +16,7 @@ from api.bulk.reading import NewUser, Reader, Refused, Row, RowRefused
 from api.bulk.schemas import MOST_ERRORS, ExportOptions, ImportOptions, ImportReport, RowError, RowResult
 from api.bulk.writing import written
 from api.core.actor import ALL_SCOPES, Actor, Scope, scopes_named
-from api.core.errors import BadRequest
+from api.core.errors import ApictlError, BadRequest
 from api.core.ids import uuid7
 from api.core.runtime import Runtime
 from api.roles import crud as roles
@@ -89,10 +89,28 @@ class BulkService:
         reader = Reader(how.format)
         # Before there is a transaction: who sends a request's body slowly keeps nobody else waiting.
         first = await anext(pieces, b"")
-        async with AsyncExitStack() as stack:
-            # A few thousand rows may take longer than a statement of a request.
-            engine = await stack.enter_async_context(self._runtime.patient_engine())
+        # A few thousand rows may take longer than a statement of a request.
+        async with self._runtime.patient_engine() as engine:
             self._runtime = replace(self._runtime, engine=engine)
+            await self._import(first, pieces, reader, how)
+            if counts.created >= BATCH and not how.dry_run:
+                # What is imported is imported, whatever comes of this.
+                with suppress(ApictlError):
+                    async with self._runtime.transaction() as session:
+                        await crud.look_again(session)
+        return ImportReport(
+            rows=counts.rows,
+            created=counts.created,
+            unchanged=counts.unchanged,
+            failed=counts.failed,
+            errors=counts.errors,
+            changed=counts.created > 0,
+            dry_run=how.dry_run,
+        )
+
+    async def _import(self, first: bytes, pieces: AsyncIterator[bytes], reader: Reader, how: ImportOptions) -> None:
+        counts = self.counts
+        async with AsyncExitStack() as stack:
             session = None
             if self._together:
                 session = await stack.enter_async_context(self._runtime.transaction(rollback=how.dry_run))
@@ -116,15 +134,6 @@ class BulkService:
             if session is not None and how.atomic and counts.failed:
                 await session.rollback()
                 counts.created = 0
-        return ImportReport(
-            rows=counts.rows,
-            created=counts.created,
-            unchanged=counts.unchanged,
-            failed=counts.failed,
-            errors=counts.errors,
-            changed=counts.created > 0,
-            dry_run=how.dry_run,
-        )
 
     async def _settle(self, merging: "deque[asyncio.Task[Results]]", most: int) -> None:
         """Wait until no more than so many batches are under way, and count what became of the others."""

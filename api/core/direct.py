@@ -26,13 +26,10 @@ from api.core.failures import DATABASE_ERRORS, IN_USE, NONE_FREE, is_cut_off, tr
 CONNECTIONS: Final = 8
 # Lookups of one kind that are under way at once; whoever comes meanwhile shares the next one.
 AT_ONCE: Final = 2
-# PostgreSQL assumes ten elements in an array that it does not know yet. With fewer, a plan for just these looks cheaper
-# to it than the one that it has kept: it would make one for each statement, which takes longer than to answer it. Where
-# it is told to keep plans (plan_cache_mode), it keeps those of lists too, and these need one for their values.
+# PostgreSQL takes an array that it does not know yet for one of ten elements. A plan for a known, shorter one looks
+# cheaper than the plan that it keeps, so it would make one for each statement, which takes longer than the answer.
+# (plan_cache_mode is no way out: it would keep the plans of lists as well, and those need one for their values.)
 ELEMENTS: Final = 10
-# Plans are kept for minutes: one that was made of a few rows is not to read a million. (Where no index serves,
-# PostgreSQL before 18 would take that for so dear that it compiles it.)
-BY_INDEX: Final = "SET enable_seqscan = off; SET jit = off"
 DIALECT: Final = dialect()  # type: ignore[no-untyped-call]
 
 K = TypeVar("K")
@@ -95,7 +92,7 @@ class Direct:
         cls, url: str, settings: Settings, *, places: int = CONNECTIONS, **options: Any
     ) -> AsyncIterator[Self]:
         """Hold them for the length of a `with` block; each is opened, with these options, when it is first needed."""
-        direct = cls(partial(opened, url, settings, **options), settings.pool_timeout, places)
+        direct = cls(partial(connect, url, settings, **options), settings.pool_timeout, places)
         try:
             yield direct
         finally:
@@ -295,23 +292,6 @@ class Lookup(Generic[K, V]):
                 for future in waiting:
                     if not future.done():
                         future.set_result(found.get(key))
-
-
-async def opened(url: str, settings: Settings, **options: Any) -> asyncpg.Connection:
-    """Return a connection for such statements.
-
-    Raises:
-        BadSettings: The URL cannot be read.
-        DatabaseTimeout: It was not let in in time.
-    """
-    connection = await connect(url, settings, **options)
-    try:
-        # Not as it connects, where PgBouncer would refuse it.
-        await connection.execute(BY_INDEX)
-    except BaseException:
-        connection.terminate()
-        raise
-    return connection
 
 
 async def close(connection: asyncpg.Connection) -> None:

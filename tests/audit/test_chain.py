@@ -320,5 +320,5 @@ async def test_the_last_link_is_found_by_its_index(database: asyncpg.Connection)
     read = await database.fetchval(
         "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'audit_links'"
     )
-    # One for each, and what ANALYZE reads is not counted.
+    # One for each entry; what ANALYZE reads does not count.
     assert read < 1000
