@@ -89,7 +89,7 @@ def compared(
         rates = []
         for contender in (one, other):
             request = contender.renew()[workload]
-            # One of them has not been asked anything yet, in the first round.
+            # In the first round, one of the two has not been asked anything yet.
             load(contender.url, request, folder, seconds=min(1.0, seconds))
             rates.append(load(contender.url, request, folder, seconds=seconds).per_second)
         found.append(rates[0] / rates[1])

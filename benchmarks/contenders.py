@@ -20,15 +20,15 @@ PASSWORD: Final = "correct horse battery staple"
 ADMIN: Final = "user1@example.com"
 # So many users ask in turn: nobody's row is the only one that is warm.
 ASKING: Final = 64
-# So many sessions are rotated in turn; a run loses as many as it has connections.
-ROTATING: Final = 1000
+# So many sessions are rotated in turn; each load loses one for each connection, and a round has two to four loads.
+ROTATING: Final = 2000
 SEED: Final = """
 INSERT INTO users (id, email, full_name, password_hash, created_at)
 SELECT gen_random_uuid(), 'user' || n || '@example.com', 'User Number ' || n,
        (SELECT password_hash FROM users WHERE email = $2), now() - n * '1 s'::interval
 FROM generate_series(2, $1::int) AS n
 """
-# How PostgreSQL plans what every request asks hangs on how many there are.
+# How PostgreSQL plans what every request asks depends on how many there are.
 SESSIONS: Final = """
 INSERT INTO sessions (id, user_id, expires_at) SELECT gen_random_uuid(), id, now() + '1 d'::interval FROM users
 """
@@ -95,7 +95,7 @@ def ours(place: Place, *, workers: int = 1) -> Iterator[Contender]:
     port = free_port()
     line = apictl("serve", "--port", str(port), "--workers", str(workers))
     with running(line, port, ready="/health/ready", log=place.log("apictl"), **ours_settings(place)) as (url, process):
-        # Somebody else each time, as no more than three of one account are let through at once.
+        # Somebody else each time: of one account, few are let through at once.
         login = urlencode({"grant_type": "password", "password": PASSWORD}) + "&username=user{turn}%40example.com"
         refresh = urlencode({"grant_type": "refresh_token"}) + "&refresh_token={token}"
         form_type = "application/x-www-form-urlencoded"
@@ -108,7 +108,7 @@ def ours(place: Place, *, workers: int = 1) -> Iterator[Contender]:
                 if following is None:
                     break
                 found.append(f"&cursor={following}")
-            # The last one may have no other after it, which is how an answer is known to be right.
+            # Not the last one: it may have no next page, and "next_cursor" is how an answer is known to be right.
             return tuple(found[: max(1, len(found) - 1)])
 
         def renew() -> dict[str, Request]:

@@ -60,6 +60,7 @@ function request()
     return fixed[turn % #fixed + 1]
   end
   number = number + 1
+  -- As many as contenders.ASKING; user1 is the administrator.
   local sent = body:gsub("{n}", string.format("%d", number)):gsub("{turn}", string.format("%d", turn % 64 + 2))
   if last > 0 then
     sent = sent:gsub("{token}", rotating[first])

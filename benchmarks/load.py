@@ -29,7 +29,7 @@ class Request:
         path: The path with its query.
         method: The method.
         tokens: Bearer tokens that take turns; none: no header.
-        pages: Ends of the path that take turns.
+        pages: Ends of the path that take turns, of requests without a body.
         body: What is sent; `{n}` in it is another number each time, `{turn}` goes round from 2 to 65, and `{token}` is
             one of `rotating`.
         content_type: Of the body.
@@ -85,8 +85,12 @@ def load(
     Each connection pauses for so many milliseconds before a request, on average.
 
     Raises:
-        CannotMeasure: An answer was not as expected, or a connection failed.
+        CannotMeasure: An answer was not as expected, or a connection failed; or there are too few tokens to rotate.
     """
+    if request.rotating and len(request.rotating) < 2 * connections:
+        raise CannotMeasure(
+            f"{url} has {len(request.rotating)} refresh tokens left", hint="fewer rounds, or more tokens"
+        )
     plan = folder / "plan"
     plan.mkdir(exist_ok=True)
     left = plan / "left"
@@ -106,7 +110,7 @@ def load(
     )
     found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
     if found["wrong"]:
-        raise CannotMeasure(f"{url}{request.path} gave {found['wrong']} wrong answers", hint=f"see {folder}")
+        raise CannotMeasure(f"{url}{request.path} gave {found['wrong']} wrong answers")
     return Load(
         per_second=found["requests"] / found["seconds"],
         p50=found["p50"],
